@@ -29,7 +29,7 @@ def default_home(is_space: bool = False) -> Path:
     return user_data_path("phi3-chat", appauthor=False)
 
 
-def own_store(home: Path) -> str:
+def own_store_uri(home: Path) -> str:
     """Return the URI of the store in `home`."""
     return sqlite_uri(home / STORE_FILE)
 

@@ -21,7 +21,7 @@ from phi3_ui.setting_defaults import (
     default_home,
     default_mlflow_url,
     is_personal,
-    own_store,
+    own_store_uri,
 )
 from phi3_ui.setting_types import Allowed, Count, Device, Fingerprints, Limit, Names, Networks, Port, Switch, variable
 
@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     bucket: Path | None = variable("PHI3_UI_BUCKET", None)
     """A folder, such as a mounted bucket, that persists the store in `home`; None: the disk of `home` is persistent."""
 
-    tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: own_store(fields["home"]))
+    tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: own_store_uri(fields["home"]))
     """MLflow's tracking store; by default a SQLite file in `home`."""
 
     preset: str = variable("PHI3_UI_PRESET", "demo")
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     @property
     def uses_own_store(self) -> bool:
         """Whether the tracking store is the SQLite file in `home`."""
-        return self.tracking_uri == own_store(self.home)
+        return self.tracking_uri == own_store_uri(self.home)
 
     @property
     def logs(self) -> Path:

@@ -56,7 +56,7 @@ class ApiKeys:
             raise TooManyAttemptsError(seconds)
         if not any(one.is_correct(name, secret) for one in self._secrets):
             return None
-        self._throttle.forgive(name, address)
+        self._throttle.clear_attempts(name, address)
         with self._lock:
             self._known.add(digest)
         return name

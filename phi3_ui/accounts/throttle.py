@@ -33,7 +33,7 @@ class LoginThrottle:
         waits = [self._limiter.get_window_stats(limit, *key).reset_time - time.time() for limit, key in refused]
         return max((math.ceil(max(wait, 1)) for wait in waits), default=0)
 
-    def forgive(self, name: str, address: str) -> None:
+    def clear_attempts(self, name: str, address: str) -> None:
         """Forget the attempts of an address on an account after a successful one."""
         for limit in _PER_NAME_AND_ADDRESS:
             self._limiter.clear(limit, "pair", _digest(name), address)

@@ -28,14 +28,14 @@ def parse_json(body: bytes) -> Any:
     return json.loads(replace_surrogates(json.dumps(value, ensure_ascii=False))) if _SURROGATE.search(body) else value
 
 
-def _invalid(message: str) -> PydanticCustomError:
+def _invalid_value(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid_value", message)
 
 
-def _only(*allowed: object) -> Callable[[Any], Any]:
+def _allow_only(*allowed: object) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if value not in allowed:
-            raise _invalid(f"only {' or '.join(repr(one) for one in allowed if one is not None)} is supported")
+            raise _invalid_value(f"only {' or '.join(repr(one) for one in allowed if one is not None)} is supported")
         return value
 
     return check
@@ -49,7 +49,7 @@ def _join_parts(content: Any) -> Any:
     for part in content:
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(text, str) or part.get("type") not in ("text", "input_text", "output_text"):
-            raise _invalid("these models only accept text, as a string or as parts of the type text")
+            raise _invalid_value("these models only accept text, as a string or as parts of the type text")
         texts.append(text)
     return "".join(texts)
 
@@ -60,7 +60,7 @@ def _to_list(stop: Any) -> Any:
 
 def _check_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if value and value.get("type") != "text":
-        raise _invalid("structured output is not supported; use {'type': 'text'}")
+        raise _invalid_value("structured output is not supported; use {'type': 'text'}")
     return value
 
 
@@ -70,19 +70,19 @@ def _check_metadata(value: Any) -> Any:
         return value
     texts = list(value.items()) if isinstance(value, dict) and len(value) <= 16 else [("", None)]
     if not all(len(name) <= 64 and isinstance(text, str) and len(text) <= 512 for name, text in texts):
-        raise _invalid("up to 16 texts of 512 characters, with names of 64, are supported")
+        raise _invalid_value("up to 16 texts of 512 characters, with names of 64, are supported")
     return value
 
 
 def _reject_logprobs(value: Any) -> Any:
     if value is not None and value is not False:  # 0 requests those of the chosen tokens
-        raise _invalid("these models do not support it")
+        raise _invalid_value("these models do not support it")
     return value
 
 
 def _reject_value(value: Any) -> Any:
     if value:
-        raise _invalid("these models do not support it")
+        raise _invalid_value("these models do not support it")
     return value
 
 
@@ -146,7 +146,7 @@ class Sampling(_Model):
     stop: Annotated[StopStrings | None, BeforeValidator(_to_list)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int | None, AfterValidator(_only(None, 1))] = None
+    n: Annotated[int | None, AfterValidator(_allow_only(None, 1))] = None
     logit_bias: Unsupported = None
     user: Unused = None
     metadata: Unused = None
@@ -176,11 +176,11 @@ class ChatCompletionRequest(Sampling):
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     response_format: Annotated[dict[str, Any] | None, AfterValidator(_check_format)] = None
-    modalities: Annotated[Any, AfterValidator(_only(None, ["text"]))] = None
+    modalities: Annotated[Any, AfterValidator(_allow_only(None, ["text"]))] = None
     tools: Unsupported = None
     functions: Unsupported = None
-    tool_choice: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
-    function_call: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
+    tool_choice: Annotated[Any, AfterValidator(_allow_only(None, "none", "auto"))] = None
+    function_call: Annotated[Any, AfterValidator(_allow_only(None, "none", "auto"))] = None
     logprobs: Unsupported = None
     top_logprobs: Unsupported = None
     audio: Unsupported = None
@@ -201,7 +201,7 @@ class CompletionRequest(Sampling):
 
     prompt: str = Field(min_length=1)
     max_tokens: TokenLimit | None = None
-    best_of: Annotated[int | None, AfterValidator(_only(None, 1))] = None
+    best_of: Annotated[int | None, AfterValidator(_allow_only(None, 1))] = None
     echo: Unsupported = None
     logprobs: Annotated[Any, AfterValidator(_reject_logprobs)] = None
     suffix: Unsupported = None
@@ -243,7 +243,7 @@ class ResponseRequest(Sampling):
     previous_response_id: str | None = None
     text: Annotated[dict[str, Any] | None, AfterValidator(lambda value: value and _check_text(value))] = None
     tools: Unsupported = None
-    tool_choice: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
+    tool_choice: Annotated[Any, AfterValidator(_allow_only(None, "none", "auto"))] = None
     background: Unsupported = None
     conversation: Unsupported = None
     include: Unsupported = None

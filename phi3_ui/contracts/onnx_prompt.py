@@ -176,7 +176,7 @@ class _PartialAnswer:
             yield PrefillProgress(progress["processed"], self._prompt_tokens)
         else:
             self._tokens += 1
-            self._watch.token()
+            self._watch.record_token()
         choice = chunk["choices"][0]
         if text := choice["delta"].get("content"):
             self._text.append(text)

@@ -124,7 +124,7 @@ class PipelineAdapter(ABC):
         events: queue.SimpleQueue[AnswerEvent | None] = queue.SimpleQueue()
         listener = GenerationListener(
             on_text=lambda text: events.put(TextDelta(text)),
-            on_token=watch.token,
+            on_token=watch.record_token,
             on_prefill=lambda processed, total: events.put(PrefillProgress(processed, total)),
         )
         hook = GenerationHook(

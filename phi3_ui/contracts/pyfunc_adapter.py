@@ -58,7 +58,7 @@ class PyfuncAdapter:
                 finish_reason = chunk.finish_reason or finish_reason
                 new_text = text.extract_new(chunk)
                 if new_text and self.delivery == "stream":
-                    watch.token()
+                    watch.record_token()
                 if visible := text.append(stops.push(new_text)):
                     yield TextDelta(visible)
                 if stops.hit:

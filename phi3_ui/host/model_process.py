@@ -124,7 +124,7 @@ class ModelProcess:
     def _run(self) -> None:
         try:
             with self._admit(self._spec) as admitted:
-                self._host(admitted)
+                self._run_process(admitted)
         except UserError as error:
             logger.warning("%s", error)
             self._fail(error, error)
@@ -139,7 +139,7 @@ class ModelProcess:
             self._process.set_exception(cause)
         self._on_end(error)
 
-    def _host(self, admitted: ModelSpec) -> None:
+    def _run_process(self, admitted: ModelSpec) -> None:
         """Start the process of an admitted model, and serve it until it ends."""
         with contextlib.ExitStack() as own_folder:
             try:
@@ -159,14 +159,14 @@ class ModelProcess:
                 self._fail(unloaded, unloaded)
                 return
             self.folder = policy.folder
-            self._follow(process, first_line)
+            self._communicate(process, first_line)
 
     def _spawn(self, policy: sandbox_policy.SandboxPolicy) -> "subprocess.Popen[str]":
         sandbox_policy.warn_unless_isolated()
         with self._log.open("wb") as log:
             return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, policy=policy)
 
-    def _follow(self, process: "subprocess.Popen[str]", first_line: dict[str, Any]) -> None:
+    def _communicate(self, process: "subprocess.Popen[str]", first_line: dict[str, Any]) -> None:
         """Exchange lines with the process until it has ended."""
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the process has no pipes")
@@ -211,7 +211,7 @@ class ModelProcess:
                 while (message := self._outgoing.get()) is not None:
                     print(json.dumps(message), file=pipe, flush=True)
         except OSError as error:
-            # The process is gone; _follow reads the end of its output and reports it.
+            # The process is gone; _communicate reads the end of its output and reports it.
             logger.debug("%s no longer reads its input: %s", self._spec.name, error)
 
     def _load_error(self, detail: str) -> UserError:

@@ -13,7 +13,7 @@ class Stopwatch:
         self._first: float | None = None
         self._last = self._start
 
-    def token(self) -> None:
+    def record_token(self) -> None:
         """Record the arrival of a token."""
         self._last = time.perf_counter()
         self._first = self._first or self._last

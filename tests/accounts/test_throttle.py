@@ -39,7 +39,7 @@ def test_a_success_forgives_the_account_at_its_address(clock: Clock) -> None:
     throttle = LoginThrottle()
     for _ in range(4):
         throttle.claim_attempt("anna", "a")
-    throttle.forgive("anna", "a")
+    throttle.clear_attempts("anna", "a")
     assert [throttle.claim_attempt("anna", "a") for _ in range(5)] == [0] * 5
 
 

@@ -28,7 +28,7 @@ def _watch(clock: Clock, *tokens: float, end: float) -> Stopwatch:
     """Return a stopwatch started at 100 with tokens at these times; the clock then shows `end`."""
     watch = Stopwatch()
     for clock.now in tokens:
-        watch.token()
+        watch.record_token()
     clock.now = end
     return watch
 
@@ -73,8 +73,8 @@ def test_tokens_within_one_clock_tick_give_no_rate(clock: Clock) -> None:
 
 def test_the_real_clock_runs_forward() -> None:
     watch = Stopwatch()
-    watch.token()
-    watch.token()
+    watch.record_token()
+    watch.record_token()
 
     timings = watch.timings(2)
 

@@ -61,7 +61,7 @@ def parse_summary(info: TraceInfo) -> TurnSummary | None:
         raise UnreadableTraceError("it has no conversation")
     if not isinstance(info.request_time, int) or not 0 <= info.request_time / 1000 < _LATEST_TIME:
         raise UnreadableTraceError("its time is invalid")
-    metrics, tokens = _stored_metrics(metadata), _json_object(metadata.get(TOKEN_USAGE_KEY))
+    metrics, tokens = _read_metrics(metadata), _parse_json_object(metadata.get(TOKEN_USAGE_KEY))
     question, answer = info.request_preview or "", info.response_preview or ""
     return TurnSummary(
         TurnMetrics(
@@ -71,10 +71,10 @@ def parse_summary(info: TraceInfo) -> TurnSummary | None:
             model=str(metrics.get("model", "")),
             model_id=metadata.get(MODEL_ID_KEY) or metadata.get(RUN_MODEL_KEY, ""),
             finish_reason=str(metrics.get("finish_reason", "")),
-            prompt_tokens=_number(tokens.get("input_tokens"), int),
-            completion_tokens=_number(tokens.get("output_tokens"), int),
-            time_to_first_token=_number(metrics.get("time_to_first_token"), float),
-            tokens_per_second=_number(metrics.get("tokens_per_second"), float),
+            prompt_tokens=_parse_number(tokens.get("input_tokens"), int),
+            completion_tokens=_parse_number(tokens.get("output_tokens"), int),
+            time_to_first_token=_parse_number(metrics.get("time_to_first_token"), float),
+            tokens_per_second=_parse_number(metrics.get("tokens_per_second"), float),
         ),
         metadata.get(PARENT_KEY) or None,
         question,
@@ -161,14 +161,14 @@ def has_truncated_preview(info: TraceInfo) -> bool:
     return max(len(info.request_preview or ""), len(info.response_preview or "")) >= PREVIEW_CHARS
 
 
-def _stored_metrics(metadata: dict[str, str]) -> dict[str, Any]:
+def _read_metrics(metadata: dict[str, str]) -> dict[str, Any]:
     current = {
         key.removeprefix(METRIC_PREFIX): value for key, value in metadata.items() if key.startswith(METRIC_PREFIX)
     }
-    return _json_object(metadata.get(LEGACY_METRICS_KEY)) | current
+    return _parse_json_object(metadata.get(LEGACY_METRICS_KEY)) | current
 
 
-def _json_object(text: str | None) -> dict[str, Any]:
+def _parse_json_object(text: str | None) -> dict[str, Any]:
     """Parse a JSON object; empty if `text` is not one, for instance because it was truncated."""
     try:
         value = json.loads(text or "{}")
@@ -177,7 +177,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: Any, kind: Callable[[Any], _N]) -> _N | None:
+def _parse_number(value: Any, kind: Callable[[Any], _N]) -> _N | None:
     """Return a non-negative finite number; None for anything else."""
     try:
         number = kind(value)

@@ -68,7 +68,7 @@ class ModelRecords(Protocol):
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
         """Set a tag of a model."""
 
-    def forget(self, model: StoredModel) -> None:
+    def delete_record(self, model: StoredModel) -> None:
         """Delete the record of a model whose files and versions are deleted."""
 
 
@@ -115,7 +115,7 @@ class LoggedModels:
         """See ModelRecords."""
         self._client.set_logged_model_tags(model.model_id, {key: value})
 
-    def forget(self, model: StoredModel) -> None:
+    def delete_record(self, model: StoredModel) -> None:
         """See ModelRecords."""
         self._client.delete_logged_model(model.model_id)
 
@@ -184,7 +184,7 @@ class RunArtifacts:
             name, _, number = model.model_id.rpartition("/")
             self._client.set_model_version_tag(name, number, key, value)
 
-    def forget(self, model: StoredModel) -> None:
+    def delete_record(self, model: StoredModel) -> None:
         """See ModelRecords."""
         run = self._find_run(model.run_id) if model.run_id else None
         if run and model.artifact_uri.startswith(folder := _join(run.info.artifact_uri, "")):

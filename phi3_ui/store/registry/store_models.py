@@ -71,9 +71,9 @@ class StoreModels:
         """Set a tag of a model."""
         self._find_records(model).set_tag(model, key, value)
 
-    def forget(self, model: StoredModel) -> None:
+    def delete_record(self, model: StoredModel) -> None:
         """Delete the record of a model whose files and versions are deleted."""
-        self._find_records(model).forget(model)
+        self._find_records(model).delete_record(model)
 
     def _find_records(self, model: StoredModel) -> ModelRecords:
         return next(records for records in self._open_records() if records.matches(model.model_id))

@@ -97,7 +97,7 @@ class Registry:
             model = self._models.find(model_id)
             removed = [version for version in self._models.list_versions(model) if self._delete_version(version)]
             get_artifact_repository(model.artifact_uri, self.tracking_uri).delete_artifacts()
-            self._models.forget(model)
+            self._models.delete_record(model)
             return removed
 
     @property

@@ -89,7 +89,7 @@ class HuggingFaceLogin:
             raise SignInError("throttled")
         async with self._at_once:
             claims = await asyncio.to_thread(self._client.finish, attempt, self._redirect_uri(request), answer["code"])
-        self._throttle.forgive(name, address)
+        self._throttle.clear_attempts(name, address)
         try:
             return name_provider_user(claims.get("preferred_username"), claims["sub"])
         except ValueError as error:

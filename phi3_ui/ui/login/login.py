@@ -90,7 +90,7 @@ class Login:
             return JSONResponse({"detail": sentence}, status_code=429, headers={"Retry-After": str(wait)})
         if not self._passwords or not await asyncio.to_thread(self._passwords.is_correct, name, password):
             return JSONResponse({"detail": tr(language, "login.refused")}, status_code=401)
-        self._throttle.forgive(name, address)
+        self._throttle.clear_attempts(name, address)
         response = JSONResponse({"success": True})
         self._start_session(request, response, name)
         return response
