@@ -1,4 +1,4 @@
-"""All tests. Telemetry is off before any of them imports a dependency that would report."""
+"""All tests. Telemetry is disabled before any of them imports a dependency that would report."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Groups and profiles of the suite, and shared fixtures: the demo model, built by the project's own programs, in a store."""
+"""Groups and profiles of the suite, and shared fixtures: a store with the demo model, built by the project's own programs."""
 
 import gc
 import os
@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name a long value by its start and length: a test's name goes into logs and from worker to worker."""
+    """Name a long value by its start and length, since test names are logged and sent between workers."""
     if isinstance(val, str | bytes) and len(val) > _MAX_ID:
         return f"{argname}={val[:20]!r}… of {len(val)}"
     return None
@@ -100,7 +100,7 @@ def _group_rank(item: pytest.Item) -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Check that xdist knows the groups, and collect garbage from now on, except what the imports made."""
+    """Check that xdist knows the groups, and enable garbage collection, except of objects that imports created."""
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("pytest-xdist has lost the groups of tests; see requirements-dev.txt")
     gc.freeze()
@@ -109,7 +109,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def _restore_environment() -> Iterator[None]:
-    """Undo what a test changes of the environment: MLflow writes each tracking URI there, for any program started later."""
+    """Undo a test's changes of the environment: MLflow writes each tracking URI there, for any program started later."""
     before = dict(os.environ)
     yield
     if os.environ != before:
@@ -132,7 +132,7 @@ class Weights:
         return self.folder / PRESET.origin.onnx_name
 
     def link_into(self, home: Path, *parts: str) -> None:
-        """Give a fresh home these files (all, or the named parts), as a set-up that got this far would have left them."""
+        """Link these files (all, or the named parts) into a new home, as an interrupted setup would have left them."""
         target = home / "models" / PRESET.origin.preset
         target.mkdir(parents=True)
         for part in self.folder.iterdir():
@@ -146,7 +146,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Demo:
-    """A store with both demo models in it, made by the set-up."""
+    """A store with both demo models, created by the setup."""
 
     settings: Settings
     catalogue: Catalogue
@@ -160,7 +160,7 @@ class Demo:
 
 
 def settings_for(home: Path) -> Settings:
-    """The default settings of an app with this home."""
+    """Return the default settings of an app with this home."""
     return Settings.read({"PHI3_UI_HOME": str(home)})
 
 

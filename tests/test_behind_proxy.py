@@ -1,4 +1,4 @@
-"""The app behind a proxy that speaks HTTPS and strips a path: what the browser gets leads back through the proxy."""
+"""The app behind a proxy that serves HTTPS and strips a path prefix: all URLs lead back through the proxy."""
 
 import re
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _forget_cookies(client: Client) -> None:
 
 
 def _log_in(client: Client, headers: dict[str, str]) -> str:
-    """The session cookie, as it is set; it is sent from now on, as the browser would through the proxy."""
+    """Log in and return the Set-Cookie header; the client sends the cookie from now on, as a browser would through the proxy."""
     data = {"username": "anna", "password": "one"}
     origin = {"Origin": "https://chat.example"}
     response = client.send("POST", "/login", data=data, headers={**headers, **origin})
@@ -72,7 +72,7 @@ def _log_in(client: Client, headers: dict[str, str]) -> str:
 
 
 def _addresses(html: str, base: str) -> set[str]:
-    """What a document at `base` loads."""
+    """Return the URLs that a document at `base` loads."""
     return {urljoin(base, found) for found in re.findall(r'(?:src|href)="([^"#]+)"', html)}
 
 
@@ -96,7 +96,7 @@ def test_a_person_logs_in_uses_the_page_and_logs_out(client: Client, headers: di
     assert len(addresses) > 3
     for address in addresses:
         assert address.startswith(f"{PUBLIC}/"), address
-        if not address.endswith("manifest.json"):  # which a Space has
+        if not address.endswith("manifest.json"):  # only a Space has one
             assert get(address.removeprefix(PUBLIC)).status_code == 200, address
     config = get("/config").json()
     assert config["root"] == PUBLIC

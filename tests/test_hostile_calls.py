@@ -1,4 +1,4 @@
-"""Calls that no page makes: each open route with arbitrary values answers without an error of the server, and names no folder of it."""
+"""Calls that no page makes: every open route responds to arbitrary values without a server error, and reveals no folder."""
 
 import itertools
 import random
@@ -43,7 +43,7 @@ _ODD = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose models are in all kinds of bad order: damaged, without files, of code that waits for an approval."""
+    """A store with all kinds of unusable models: damaged, without files, with code that is not approved."""
     home = tmp_path_factory.mktemp("secret-home")
     uri = create_store(home, "models")
     damaged, missing, empty, _ = (log_prompt_model(uri, name, DECLARED) for name in ("a", "b", "c", "d"))
@@ -58,7 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home: Path) -> Iterator[Client]:
-    """An app that others reach, so that its visitors are not its administrator."""
+    """An app reachable from other machines, so that its visitors are not its administrator."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FirstRun, "start", lambda self: None)
         public = {"GRADIO_SERVER_NAME": "0.0.0.0", "PHI3_UI_REQUESTS_PER_MINUTE": "0"}
@@ -81,7 +81,7 @@ def expect_no_harm(response: httpx.Response, home: Path) -> None:
 
 
 def _make_value(numbers: random.Random, depth: int = 2) -> Any:
-    """An arbitrary JSON value. Not one of Hypothesis, which a change of the global random numbers by other threads confuses."""
+    """Return an arbitrary JSON value. Hypothesis cannot be used, since other threads change the global random state."""
     match numbers.randrange(8 if depth else 6):
         case 0:
             return None

@@ -49,7 +49,7 @@ _WITH_GRADIO = {"phi3_ui/ui", "phi3_ui/ui/page", "phi3_ui/ui/handlers"}
 
 
 def _sources(*folders: str) -> list[Path]:
-    """The source files of these folders (default: all), as paths from the root."""
+    """Return the source files of these folders (default: all), as paths from the root."""
     if not folders:
         return [Path("app.py"), *_sources("phi3_ui", "models", "deploy")]
     return sorted(file.relative_to(ROOT) for folder in folders for file in (ROOT / folder).rglob("*.py"))
@@ -57,7 +57,7 @@ def _sources(*folders: str) -> list[Path]:
 
 @cache
 def _imports(file: Path) -> frozenset[tuple[str, bool]]:
-    """The modules a file imports, anywhere in it, and whether it does so when it is itself imported."""
+    """Return the modules that a file imports, anywhere in it, and whether it does so when it is itself imported."""
     return frozenset(_walk(file, ast.parse((ROOT / file).read_text(encoding="utf-8")), at_import=True))
 
 
@@ -77,12 +77,12 @@ def _walk(file: Path, node: ast.AST, at_import: bool) -> Iterator[tuple[str, boo
 
 
 def _is_in(module: str, packages: set[str]) -> bool:
-    """Is `module` one of `packages`, or inside one?"""
+    """Return whether `module` is one of `packages`, or inside one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _importing(files: list[Path], packages: set[str], only_at_import: bool = False) -> set[tuple[str, str]]:
-    """Pairs of a file of `files` and a module of `packages` that it imports."""
+    """Return pairs of a file of `files` and a module of `packages` that it imports."""
     return {
         (file.as_posix(), module)
         for file in files
@@ -92,7 +92,7 @@ def _importing(files: list[Path], packages: set[str], only_at_import: bool = Fal
 
 
 def _rank(module: str) -> int:
-    """Position of the module's package in _ORDER; the package phi3_ui itself (its version) is below all others."""
+    """Return the position of the module's package in _ORDER; the package phi3_ui itself (its version) is below all others."""
     return next((rank for rank, package in enumerate(_ORDER) if _is_in(module, {package})), -1)
 
 
@@ -147,12 +147,12 @@ def test_importing_the_project_changes_no_environment() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "putenv")
     }
 
-    # MLflow imports the logged wrapper by itself, so that the wrapper has to set the switch of its engine.
+    # MLflow imports the logged wrapper directly, so the wrapper has to set its engine's telemetry switch.
     assert at_import == {"models/phi3_onnx.py"}
 
 
 def _module_level(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that run when a module is imported."""
+    """Yield the nodes that run when a module is imported."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue

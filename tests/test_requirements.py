@@ -52,7 +52,7 @@ def test_requirements_of_a_space_refer_to_no_other_file_and_leave_torch_a_range(
 
 
 def test_the_pins_suit_the_builder_of_a_space() -> None:
-    """It installs Gradio's extras `oauth` and `mcp` together with requirements.txt, or fails where they contradict it."""
+    """It installs Gradio's extras `oauth` and `mcp` together with requirements.txt, and fails if they conflict."""
     pins = read_pins()
     wanted = [Requirement(line) for line in importlib.metadata.requires("gradio") or []]
     added = [one for one in wanted if one.marker and any(one.marker.evaluate({"extra": name}) for name in SPACE_EXTRAS)]
@@ -77,7 +77,7 @@ def test_every_imported_package_is_required() -> None:
 
 
 def _imported(tree: ast.AST) -> set[str]:
-    """The top-level names of all absolute imports."""
+    """Return the top-level names of all absolute imports."""
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     return {name.partition(".")[0] for name in names}

@@ -45,7 +45,7 @@ def settings_for(home: Path, **variables: str) -> Settings:
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the lifespan does with its services, in order. No set-up runs."""
+    """The calls of the lifespan to its services, in order. No setup runs."""
     events: list[str] = []
     monkeypatch.setattr(FirstRun, "start", lambda self: events.append("set up"))
     for owner, method in ((OpenPages, "stop_all"), (Pool, "close"), (Recorder, "close")):
@@ -126,7 +126,7 @@ def test_the_page_keeps_gradios_options(client: Client) -> None:
     assert config["footer_links"] == []
     assert config["show_error"] is False
     assert blocks.api_open is True
-    assert blocks.limiter.total_tokens == 100  # type: ignore[attr-defined]  # Gradio declares it as None alone
+    assert blocks.limiter.total_tokens == 100  # type: ignore[attr-defined]  # Gradio declares it as None
     assert client.get("/monitoring").status_code == 404
 
 
@@ -207,7 +207,7 @@ def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
 
 
 def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Path) -> None:
-    """By a guessed or a stolen tab, by another login, by a path or a hash; and a file that is too large is not taken."""
+    """Not with a guessed or stolen tab, another login, a path or a hash. A file that is too large is rejected."""
     create_store(tmp_path)
     chat = {"title": "Mine", "messages": [{"role": "user", "content": "secret"}]}
     logins = hash_logins(anna="one", bob="two")
@@ -235,7 +235,7 @@ def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Pa
         assert [one.title for one in history.list_conversations(anna.user_id)] == ["Mine"]
         assert history.list_conversations(bob.user_id) == []
         assert services.imports.find(bob.user_id) is None
-        # Nothing lies where a path could lead.
+        # No file exists at any path that could be reached.
         names = {file.relative_to(tmp_path).parts[0] for file in tmp_path.rglob("*")}
         assert names <= {
             "mlflow.db",

@@ -1,4 +1,4 @@
-"""The licence list, the bill of materials and the audit cover all that is locked."""
+"""The licence list, the bill of materials and the audit cover all locked packages."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_the_bill_of_materials_is_valid_and_complete() -> None:
 
 @contextmanager
 def _osv(advisories: dict[str, Any], status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A stand-in for OSV: its URL, and what it is asked. `advisories` are by package."""
+    """Run a fake OSV server, and yield its URL and the requests it gets. `advisories` are by package."""
     asked: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):

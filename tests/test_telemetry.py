@@ -19,7 +19,7 @@ _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
 
 
 def _run_python(script: str, variables: dict[str, str]) -> Any:
-    """Run `script` in a fresh process, and return the last line that it prints, read as JSON."""
+    """Run `script` in a new process, and return the last line that it prints, parsed as JSON."""
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -148,7 +148,7 @@ with serve(home, log) as server:
 def test_no_packet_leaves_the_machine(demo: Demo, tmp_path: Path) -> None:
     def run(*command: str) -> list[str]:
         file = tmp_path / "packets"
-        # Little else: the marks of tests and of CI services would switch MLflow's telemetry off, too.
+        # A minimal environment: variables of test runners and CI services would also disable MLflow's telemetry.
         variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PHI3_UI_HOME": str(demo.settings.home)}
         variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
         isolated = offline.isolated(file, sys.executable, "-c", *command)

@@ -1,4 +1,4 @@
-"""The tutorials run from their first cell to their last, and what is committed of them is what a run gives."""
+"""The tutorials run from the first cell to the last, and the committed outputs are those of such a run."""
 
 import inspect
 import os
@@ -36,14 +36,14 @@ def test_a_tutorial_runs_answers_and_leaves_a_model_for_the_app(name: str, tmp_p
     assert card.run
     assert card.run.params["source"] == load_preset("demo").origin.source
 
-    # What is committed is this tutorial, run to its end: the same cells gave outputs of the same kinds.
+    # The committed tutorial was run to its end: the same cells have outputs of the same types.
     committed = read(name)
     assert [cell.source for cell in committed.cells] == [cell.source for cell in done.cells]
     assert _outcome(committed) == _outcome(done)
 
 
 def _outcome(notebook: nbformat.NotebookNode) -> list[tuple[int | None, list[str]]]:
-    """Of each cell of code, its number in the order of execution and the kinds of its outputs."""
+    """Return the execution count of each code cell and the types of its outputs."""
     code = (cell for cell in notebook.cells if cell.cell_type == "code")
     return [(cell.execution_count, [output.output_type for output in cell.outputs]) for cell in code]
 

@@ -21,7 +21,7 @@ async def answer_late(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def send(*pieces: bytes) -> bytes:
-    """What the server sends until it closes the connection; between pieces it has half of its time."""
+    """Send pieces, waiting half of the timeout between them, and return the response until the server closes the connection."""
     config, state = create_config(answer_late, []), ServerState()  # type: ignore[arg-type]  # any ASGI application
     config.timeout_keep_alive = 1
     loop = asyncio.get_running_loop()
