@@ -102,7 +102,9 @@ def test_a_response_repeats_no_more_metadata_than_openai_allows(metadata: object
 
 
 def test_each_field_without_effect_is_documented() -> None:
-    documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("change no answer")[2].split("##")[0]
+    documented = (
+        (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("no effect on the answer")[2].split("##")[0]
+    )
     schemas = (ChatCompletionRequest, CompletionRequest, ResponseRequest, ChatMessage, InputItem, StreamOptions)
     unused = {
         name
