@@ -1,11 +1,12 @@
-"""What survives a restart: one app is used by several visitors, stopped while it answers two of them, and started again."""
+"""What survives the end of the app: two visitors use it, it is ended while it answers, and started again."""
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, expect
+from mlflow.entities import Trace
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import DESKTOP, ScriptedStore, open_chat
@@ -13,47 +14,24 @@ from tests.support.app_server import Server, find_free_port, find_traces, serve
 from tests.support.chat_page import ChatPage
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
+ITALY, RIVER = "What is the capital of Italy?", "Which river flows through Paris?"
 SEA, MOON = "Write a long story about the sea.", "Write a long story about the moon."
-
-
-class Visitors:
-    """One browser context for each visitor, and the pages that they have open."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self.pages: dict[str, ChatPage] = {}
-
-    def come(self, name: str, server: Server) -> ChatPage:
-        """Open the app as a new visitor."""
-        self.pages[name] = open_chat(self._browser.new_context(viewport=DESKTOP), server)
-        return self.pages[name]
-
-    def come_back(self, name: str, server: Server) -> ChatPage:
-        """Open the app in a new tab of a visitor who has closed the old one."""
-        context = self.pages[name].page.context
-        for page in context.pages:
-            page.close()
-        self.pages[name] = open_chat(context, server)
-        return self.pages[name]
-
-    def close(self) -> None:
-        for context in {chat.page.context for chat in self.pages.values()}:
-            context.close()
 
 
 @dataclass
 class Restarted:
-    """The restarted app, and what the visitors saw before."""
+    """The app after its restart, and what two visitors saw before."""
 
     server: Server
     store: ScriptedStore
-    visitors: Visitors
+    visitor: BrowserContext
+    """Who has closed all tabs."""
+    tabs: dict[str, ChatPage]
+    """Of the other visitor, by the draft in the message box."""
     texts: list[str]
-    """Questions and answers as shown to the visitor with several versions."""
-    title: str
-    """Title of the same visitor's chat."""
-    drafts: dict[str, str] = field(default_factory=dict)
-    """The drafts in the message box, by tab."""
+    """Of the chat with several versions: questions and answers as they were shown."""
+    titles: list[str]
+    """The chats of the visitor."""
 
 
 @pytest.fixture(scope="module")
@@ -61,34 +39,44 @@ def restarted(
     browser: Browser, scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Restarted]:
     home = scripted_store.copy_to(tmp_path_factory.mktemp("restart"))
-    model, port, visitors = scripted_store.model, find_free_port(), Visitors(browser)
+    model, port = scripted_store.model, find_free_port()
+    visitor, other_visitor = (browser.new_context(viewport=DESKTOP) for _ in range(2))
     model.reset()
     scripted_store.other.reset()
     with serve(home, home / "before.log", port=port) as server:
-        texts, title = make_versions(visitors.come("versions", server), scripted_store)
-        delete_one_chat(visitors.come("list", server))
-        rate(visitors.come("feedback", server))
-        first = visitors.come("first tab", server)
-        second = open_chat(first.page.context, server)
-        visitors.pages["second tab"] = second
-        drafts = leave_drafts(first, second, scripted_store)
+        chat = open_chat(visitor, server)
+        texts = make_versions(chat, scripted_store)
+        delete_one_chat(chat)
+        rate(chat)
+        tabs = leave_drafts([open_chat(other_visitor, server) for _ in range(2)], scripted_store)
         model.enqueue(
             Reply("wave ", endless=True, seconds_per_token=0.1, question=SEA),
             Reply("crater ", endless=True, seconds_per_token=0.1, question=MOON),
         )
-        for name, question in (("closed tab", SEA), ("open tab", MOON)):
-            chat = visitors.come(name, server)
-            chat.setting("Max tokens", 4000)
-            chat.ask(question)
-            chat.wait_for_text()
-        visitors.pages["closed tab"].page.close()
+        cut, open_tab = chat, open_chat(visitor, server)
+        for tab, question in ((cut, SEA), (open_tab, MOON)):
+            tab.start_new_chat()
+            tab.setting("Max tokens", 4000)
+            tab.ask(question)
+            tab.wait_for_text()
+        cut.page.close()
+        open_tab.chats.filter(has_text=SEA).wait_for()
+        titles = open_tab.chats.all_inner_texts()
+    open_tab.page.close()
     with serve(home, home / "after.log", port=port) as server:
-        yield Restarted(server, scripted_store, visitors, texts, title, drafts)
-        visitors.close()
+        yield Restarted(server, scripted_store, visitor, tabs, texts, titles)
+        visitor.close()
+        other_visitor.close()
 
 
-def make_versions(chat: ChatPage, store: ScriptedStore) -> tuple[list[str], str]:
-    """Ask two turns, each with two versions; return the shown texts and the chat's title."""
+@pytest.fixture(scope="module")
+def chat(restarted: Restarted) -> ChatPage:
+    """A new tab of the visitor who has closed the old ones."""
+    return open_chat(restarted.visitor, restarted.server)
+
+
+def make_versions(chat: ChatPage, store: ScriptedStore) -> list[str]:
+    """Two turns, of which both have two versions; returns the texts shown."""
     replies = [Reply("Paris."), Reply("Madrid."), Reply("Madrid, in Spain."), Reply("Berlin.")]
     store.model.enqueue(*replies)
     chat.answer(FRANCE)
@@ -103,27 +91,29 @@ def make_versions(chat: ChatPage, store: ScriptedStore) -> tuple[list[str], str]
     chat.press("show", 0)  # ‹
     expect(chat.questions).to_have_text([FRANCE, SPAIN])
     expect(chat.answers).to_have_text(["Paris.", "Madrid, in Spain."])
-    return chat.texts(), chat.chats.first.inner_text()
+    return chat.texts()
 
 
 def delete_one_chat(chat: ChatPage) -> None:
-    """Create two chats; rename one and delete the other."""
-    chat.answer(FRANCE)
+    """Two chats, of which one is renamed and the other deleted."""
+    chat.start_new_chat()
+    chat.answer(ITALY)
     chat.start_new_chat()
     chat.answer("Write a poem about the sea.")
-    expect(chat.chats).to_have_count(2)
+    expect(chat.chats).to_have_count(3)
     chat.list_button("sea", "rename").click()
     name = chat.page.locator(".phi3-rename")
     name.fill("Waves & <b>wind</b>")
     name.press("Enter")
     expect(chat.chats.first).to_have_text("Waves & <b>wind</b>")
-    chat.list_button(FRANCE, "delete").click()
-    expect(chat.chats).to_have_text(["Waves & <b>wind</b>"])
+    chat.list_button(ITALY, "delete").click()
+    expect(chat.chats).to_have_text(["Waves & <b>wind</b>", FRANCE])
 
 
 def rate(chat: ChatPage) -> None:
-    """Rate with a thumb and a comment, and then with the other thumb."""
-    chat.answer(FRANCE)
+    """A thumb with a comment, and then the other thumb."""
+    chat.start_new_chat()
+    chat.answer(RIVER)
     chat.press("good")
     expect(chat.action("good")).to_have_attribute("aria-pressed", "true")
     chat.comment.fill("Paris is not mentioned.")
@@ -134,30 +124,31 @@ def rate(chat: ChatPage) -> None:
     expect(chat.comment).to_have_value("Paris is not mentioned.")
 
 
-def leave_drafts(first: ChatPage, second: ChatPage, store: ScriptedStore) -> dict[str, str]:
-    """Leave a draft and the other model in two tabs of one visitor; in the first, also a typed comment."""
+def leave_drafts(tabs: list[ChatPage], store: ScriptedStore) -> dict[str, ChatPage]:
+    """Two tabs of one visitor, each with a draft and the other model; the first also with a typed comment."""
+    first, second = tabs
     first.pick(store.other.name)
     first.answer(FRANCE)
     first.press("good")
     first.comment.fill("In a word.")
-    first.message.fill("And of Spain, in one word")
-    second.message.fill("Not sent yet")
+    drafts = {"And of Spain, in one word": first, "Not sent yet": second}
+    for draft, tab in drafts.items():
+        tab.message.fill(draft)
     second.pick(store.other.name)
-    for chat in (first, second):  # written to the page at the next refresh of the model's state
-        expect(chat.page.locator(".phi3-chats")).to_have_attribute("data-model", store.other.model_id)
-    return {"first tab": "And of Spain, in one word", "second tab": "Not sent yet"}
+    for tab in tabs:  # written into the page at the next refresh of the model's state
+        expect(tab.page.locator(".phi3-chats")).to_have_attribute("data-model", store.other.model_id)
+    return drafts
 
 
-def test_a_chat_continues_where_it_was(restarted: Restarted) -> None:
-    chat = restarted.visitors.come_back("versions", restarted.server)
-    expect(chat.chats).to_have_text([restarted.title])
-    chat.chats.first.click()
+def test_a_chat_continues_where_it_stood(restarted: Restarted, chat: ChatPage) -> None:
+    expect(chat.chats).to_have_text(restarted.titles)
+    chat.chats.filter(has_text=FRANCE).click()
     expect(chat.questions).to_have_text([FRANCE, SPAIN])
     assert chat.texts() == restarted.texts
     expect(chat.versions).to_have_text([re.compile("1/2"), re.compile("2/2")])
     chat.wait_for_caption(2)
     chat.answer("Thank you.")
-    expect(chat.chats).to_have_count(1)
+    expect(chat.chats).to_have_count(len(restarted.titles))
     sent = restarted.store.model.requests[-1].messages
     assert [message["content"] for message in sent] == [
         FRANCE,
@@ -168,23 +159,20 @@ def test_a_chat_continues_where_it_was(restarted: Restarted) -> None:
     ]
 
 
-def test_a_deleted_chat_is_gone_for_good_and_a_new_title_stays(restarted: Restarted) -> None:
-    chat = restarted.visitors.come_back("list", restarted.server)
-    expect(chat.chats).to_have_text(["Waves & <b>wind</b>"])
-    (trace,) = find_traces(restarted.server.home, chat.chat_ids())
+def test_a_deleted_chat_is_gone_for_good_and_a_new_title_stays(restarted: Restarted, chat: ChatPage) -> None:
+    (chat_id,) = {one.get_attribute("value") or "" for one in chat.chats.filter(has_text="Waves & <b>wind</b>").all()}
+    (trace,) = find_traces(restarted.server.home, {chat_id})
     assert trace.info.request_preview == "Write a poem about the sea."
-    user = trace.info.trace_metadata["mlflow.trace.user"]
-    of_visitor = [
-        other for other in find_traces(restarted.server.home) if other.info.trace_metadata["mlflow.trace.user"] == user
-    ]
-    assert len(of_visitor) == 1
+    expect(chat.chats).to_have_count(len(restarted.titles))
+    expect(chat.chats.filter(has_text=ITALY)).to_have_count(0)
+    assert ITALY not in {one.info.request_preview for one in find_traces(restarted.server.home)}
 
 
-def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: Restarted) -> None:
-    chat = restarted.visitors.come_back("feedback", restarted.server)
-    chat.chats.first.click()
+def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: Restarted, chat: ChatPage) -> None:
+    chat.chats.filter(has_text=RIVER).click()
+    expect(chat.questions).to_have_text([RIVER])
     expect(chat.action("bad")).to_have_attribute("aria-pressed", "true")
-    (trace,) = find_traces(restarted.server.home, chat.chat_ids())
+    (trace,) = of_question(restarted, chat, RIVER)
     (given,) = trace.info.assessments
     assert given.feedback
     assert (given.feedback.value, given.rationale, given.source.source_type) == (
@@ -195,10 +183,10 @@ def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: Restarted) -> N
 
 
 def test_a_reloaded_tab_shows_its_chat_model_draft_and_comment(restarted: Restarted) -> None:
-    first, second = (restarted.visitors.pages[name] for name in ("first tab", "second tab"))
-    for name, draft in restarted.drafts.items():
-        # The page reloads itself once it notices that the server has changed, at an unknown time.
-        expect(restarted.visitors.pages[name].reload().message).to_have_value(draft)
+    first, second = restarted.tabs.values()
+    for draft, tab in restarted.tabs.items():
+        # The page reloads by itself once it notices that the server is another one, at a time of its own.
+        expect(tab.reload().message).to_have_value(draft)
     expect(first.questions).to_have_text([FRANCE])
     expect(first.card).to_contain_text(restarted.store.other.name)
     expect(second.questions).to_have_count(0)
@@ -213,13 +201,18 @@ def test_a_reloaded_tab_shows_its_chat_model_draft_and_comment(restarted: Restar
     assert [given.rationale for trace in traces for given in trace.info.assessments] == ["In a word."]
 
 
-@pytest.mark.parametrize(("visitor", "question"), [("closed tab", SEA), ("open tab", MOON)])
-def test_an_answer_cut_off_by_a_closed_tab_or_by_shutdown_keeps_its_text(
-    restarted: Restarted, visitor: str, question: str
+@pytest.mark.parametrize("question", [SEA, MOON], ids=["closed tab", "open tab"])
+def test_an_answer_cut_by_a_closed_tab_or_by_the_end_keeps_its_text(
+    restarted: Restarted, chat: ChatPage, question: str
 ) -> None:
-    chat = restarted.visitors.come_back(visitor, restarted.server)
-    expect(chat.chats).to_have_text([question])
-    (trace,) = find_traces(restarted.server.home, chat.chat_ids())
+    expect(chat.chats.filter(has_text=question)).to_have_count(1)
+    (trace,) = of_question(restarted, chat, question)
     choice = trace.data.spans[0].outputs["choices"][0]
     assert choice["finish_reason"] == "cancelled"
     assert choice["message"]["content"].strip()
+
+
+def of_question(restarted: Restarted, chat: ChatPage, question: str) -> list[Trace]:
+    """The traces of a question in the visitor's chats."""
+    traces = find_traces(restarted.server.home, chat.chat_ids())
+    return [trace for trace in traces if trace.info.request_preview == question]
