@@ -1,7 +1,8 @@
 """A real Chromium, and apps that the tests share: one with scripted models, one with the demo's engines.
 
-Each test has its own visitors, each in a fresh browser context, so that no test sees another's chats. Only tests that
-restart or configure an app start their own.
+A test gets visitors of its own, each in a fresh browser context, so that no test sees another's chats; or an empty `chat`
+of a page that it shares, where other chats do not matter. Only tests that restart or configure an app start one of their
+own.
 """
 
 import re
@@ -13,7 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Trace
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from phi3_ui.testing import ScriptedModel, log_scripted_model
 from tests.conftest import Demo
@@ -21,6 +31,7 @@ from tests.support import browser as chromium
 from tests.support.app_server import Server, find_free_port, serve, wait_for_traces
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
+from tests.support.resident_page import ResidentPage
 from tests.support.trust import approve_models
 from tests.support.visitor_pool import VisitorPool
 
@@ -125,7 +136,7 @@ def new_visitor(browser: Browser, page_errors: list[str]) -> Iterator[NewVisitor
 
     def create(**options: object) -> BrowserContext:
         contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]  # options
-        contexts[-1].on("page", page_watcher(page_errors))
+        contexts[-1].on("page", ErrorWatch(page_errors).begin)
         return contexts[-1]
 
     yield create
@@ -142,7 +153,7 @@ def visitor_pool(browser: Browser) -> VisitorPool:
 def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterator[NewVisitor]:
     """Lends browser contexts whose cache is warm; a test that changes more than the pages of one creates a new one instead."""
     borrowed: list[BrowserContext] = []
-    watch = page_watcher(page_errors)
+    watch = ErrorWatch(page_errors).begin
 
     def borrow(**options: object) -> BrowserContext:
         borrowed.append(visitor_pool.borrow(**{"viewport": DESKTOP, **options}))
@@ -155,18 +166,26 @@ def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterato
         visitor_pool.give_back(context)
 
 
-def page_watcher(errors: list[str]) -> Callable[[Page], None]:
-    """Return a function that adds the errors that a page logs to `errors`."""
+class ErrorWatch:
+    """Adds what pages log as an error to `errors`."""
 
-    def watch_console(message: ConsoleMessage) -> None:
+    def __init__(self, errors: list[str]) -> None:
+        self._errors = errors
+
+    def begin(self, page: Page) -> None:
+        page.on("pageerror", self._add_error)
+        page.on("console", self._add_logged)
+
+    def end(self, page: Page) -> None:
+        page.remove_listener("pageerror", self._add_error)
+        page.remove_listener("console", self._add_logged)
+
+    def _add_error(self, error: Error) -> None:
+        self._errors.append(str(error))
+
+    def _add_logged(self, message: ConsoleMessage) -> None:
         if message.type == "error" and re.match(r"Error (executing|evaluating|in watch)", message.text):
-            errors.append(message.text)  # Gradio reports errors of a component's script here
-
-    def watch(page: Page) -> None:
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", watch_console)
-
-    return watch
+            self._errors.append(message.text)  # Gradio reports errors of a component's script here
 
 
 def open_chat(context: BrowserContext, server: Server) -> ChatPage:
@@ -180,6 +199,24 @@ def open_chat(context: BrowserContext, server: Server) -> ChatPage:
 def open_page(app: App, borrow_visitor: NewVisitor) -> OpenPage:
     """Opens the shared app as a new visitor."""
     return lambda **options: open_chat(borrow_visitor(**options), app.server)
+
+
+@pytest.fixture(scope="session")
+def resident_page(browser: Browser, shared_app: App) -> Iterator[ResidentPage]:
+    resident = ResidentPage(
+        lambda: open_chat(browser.new_context(viewport=DESKTOP), shared_app.server), shared_app.model.name
+    )
+    yield resident
+    resident.close()
+
+
+@pytest.fixture
+def chat(app: App, resident_page: ResidentPage, page_errors: list[str]) -> Iterator[ChatPage]:
+    """An empty chat, for tests that neither count the visitor's chats nor change the page for good."""
+    lent, watch = resident_page.lend(), ErrorWatch(page_errors)
+    watch.begin(lent.page)
+    yield lent
+    watch.end(lent.page)
 
 
 @pytest.fixture

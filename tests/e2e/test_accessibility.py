@@ -36,20 +36,46 @@ print("hello")  # a comment
 
 
 @pytest.mark.parametrize(
-    ("viewport", "scheme", "locale"),
-    [(DESKTOP, "light", "en-GB"), (PHONE, "dark", "ro-RO")],
-    ids=["desktop light", "phone dark Romanian"],
+    ("scheme", "locale", "of_chat", "of_menus"),
+    [("light", "en-GB", DESKTOP, PHONE), ("dark", "ro-RO", PHONE, DESKTOP)],
+    ids=["light", "dark Romanian"],
 )
-def test_a_chat_is_accessible(app: App, open_page: OpenPage, viewport: ViewportSize, scheme: str, locale: str) -> None:
-    gate = app.model.create_gate()
-    app.model.enqueue(Reply("Once upon ", gate, "a time."), Reply("It is ", error="The model broke."), Reply(ANSWER))
-    chat = open_page(viewport=viewport, color_scheme=scheme, locale=locale)
+def test_nobody_is_kept_out(
+    app: App, open_page: OpenPage, scheme: str, locale: str, of_chat: ViewportSize, of_menus: ViewportSize
+) -> None:
+    chat = open_page(viewport=of_chat, color_scheme=scheme, locale=locale)
     page, findings = chat.page, Findings(chat.page)
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == scheme
     red, green, blue = page.evaluate(
         "getComputedStyle(document.querySelector('#phi3-chat')).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
     )
     assert (red + green + blue < 3 * 80) is (scheme == "dark")
+    look_at_a_chat(app, chat, findings, of_chat)
+
+    page.set_viewport_size(of_menus)
+    chat.open_panel("left")
+    chat.start_new_chat()
+    page.keyboard.press("Escape")
+    app.model.enqueue(Reply("1. **Paris**\n2. Lyon"))
+    app.other.enqueue(Reply("1. **Paris**\n2. Nice"))
+    chat.answer("Name two towns.")
+    look_at_the_composer(chat, findings)
+    look_at_the_models(chat, findings)
+    look_at_the_menus_of_chats(chat, findings)
+    chat.show_tab("usage")
+    chat.usage.locator("button[name=usage]").click()
+    expect(page.locator("#phi3-usage-view h2")).to_be_focused()
+    findings.look("all usage", "#phi3-centre")
+    page.keyboard.press("Escape")
+    look_at_a_replay(chat, findings)
+    findings.expect_none()
+
+
+def look_at_a_chat(app: App, chat: ChatPage, findings: Findings, viewport: ViewportSize) -> None:
+    """A chat from its first question to the panels at its sides."""
+    page = chat.page
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time."), Reply("It is ", error="The model broke."), Reply(ANSWER))
     findings.look("empty")
     expected = chat.ask("Write a story.")
     chat.wait_for_text()
@@ -96,32 +122,6 @@ def test_a_chat_is_accessible(app: App, open_page: OpenPage, viewport: ViewportS
     page.keyboard.press("Escape")
     chat.open_panel("left")
     findings.look("conversations")
-    findings.expect_none()
-
-
-@pytest.mark.parametrize(
-    ("viewport", "scheme", "locale"),
-    [(DESKTOP, "dark", "ro-RO"), (PHONE, "light", "en-GB")],
-    ids=["desktop dark Romanian", "phone light"],
-)
-def test_menus_dialogs_and_views_are_accessible(
-    app: App, open_page: OpenPage, viewport: ViewportSize, scheme: str, locale: str
-) -> None:
-    app.model.enqueue(Reply("1. **Paris**\n2. Lyon"))
-    app.other.enqueue(Reply("1. **Paris**\n2. Nice"))
-    chat = open_page(viewport=viewport, color_scheme=scheme, locale=locale)
-    findings = Findings(chat.page)
-    chat.answer("Name two towns.")
-    check_composer(chat, findings)
-    check_models(chat, findings)
-    check_chat_menus(chat, findings)
-    chat.show_tab("usage")
-    chat.usage.locator("button[name=usage]").click()
-    expect(chat.page.locator("#phi3-usage-view h2")).to_be_focused()
-    findings.look("all usage", "#phi3-centre")
-    chat.page.keyboard.press("Escape")
-    check_replay(chat, findings)
-    findings.expect_none()
 
 
 def check_composer(chat: ChatPage, findings: Findings) -> None:
@@ -173,7 +173,7 @@ def check_models(chat: ChatPage, findings: Findings) -> None:
         kind.check()
         findings.look("add weights", "#phi3-add")
     chat.adding.get_by_label(tr(language, "add.precision")).click()
-    expect(chat.page.get_by_role("option").first).to_be_visible()
+    expect(chat.adding.get_by_role("option").first).to_be_visible()
     findings.look("precisions", "#phi3-add")
     chat.page.keyboard.press("Escape")
     chat.page.keyboard.press("Escape")
@@ -183,7 +183,7 @@ def check_models(chat: ChatPage, findings: Findings) -> None:
 def check_chat_menus(chat: ChatPage, findings: Findings) -> None:
     chat.open_panel("left")
     for menu in ("chat", "share", "preferences"):
-        chat.page.locator(f'#phi3-left button[data-menu="{menu}"]').click()
+        chat.page.locator(f'#phi3-left button[data-menu="{menu}"]').first.click()
         expect(chat.page.locator("#phi3-shell > .phi3-menu")).to_be_visible()
         findings.look(f"menu of {menu}", "#phi3-shell > .phi3-menu")
         chat.page.keyboard.press("Escape")

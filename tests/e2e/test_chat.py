@@ -11,14 +11,13 @@ from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply, log_scripted_model
 from tests.e2e.conftest import App, OpenPage
-from tests.support.chat_page import LOAD
+from tests.support.chat_page import LOAD, ChatPage
 from tests.support.trust import approve_models
 
 
-def test_an_answer_streams_and_its_caption_names_the_model(app: App, open_page: OpenPage) -> None:
+def test_an_answer_streams_and_its_caption_says_who_answered(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time there was a sea.", usage=(120, 34)))
-    chat = open_page()
     expected = chat.ask("Write a story about the sea.")
     expect(chat.answers.last).to_have_text("Once upon")
     expect(chat.stop).to_be_visible()
@@ -29,9 +28,9 @@ def test_an_answer_streams_and_its_caption_names_the_model(app: App, open_page: 
     expect(chat.page.locator("#phi3-chat .phi3-badge")).to_have_text("PY")
 
 
-def test_switching_the_model_sends_it_the_whole_conversation(app: App, open_page: OpenPage) -> None:
+def test_switching_the_model_sends_it_the_whole_conversation(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Berlin."))
-    chat = open_page().pick("scripted-one")
+    chat.pick("scripted-one")
     chat.answer("What is the capital of Germany?")
     chat.pick("scripted-two")
     expect(chat.captions).to_have_count(1)
@@ -70,10 +69,9 @@ def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, ope
     expect(chat.questions).to_have_text([capital, "And of Austria?"])
 
 
-def test_a_chat_that_is_left_while_it_streams_is_shown_streaming_again(app: App, open_page: OpenPage) -> None:
+def test_a_chat_that_is_left_while_it_streams_is_shown_streaming_again(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time."))
-    chat = open_page()
     chat.ask("Write a story about the sea.")
     chat.wait_for_text()
     chat.start_new_chat()
@@ -111,10 +109,9 @@ def test_two_visitors_stop_and_switch_models_independently(app: App, open_page: 
     assert two.questions.all_inner_texts() == [question_2]
 
 
-def test_stop_keeps_the_text_and_the_next_question_is_answered(app: App, open_page: OpenPage) -> None:
+def test_stop_keeps_the_text_and_the_next_question_is_answered(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time."))
-    chat = open_page()
     expected = chat.ask("Write a story about the sea.")
     chat.wait_for_text()
     chat.stop.click()
@@ -124,16 +121,14 @@ def test_stop_keeps_the_text_and_the_next_question_is_answered(app: App, open_pa
     assert chat.answer("And now?") == "And now?"
 
 
-def test_text_is_shown_and_sent_as_typed(app: App, open_page: OpenPage) -> None:
+def test_text_is_shown_and_sent_as_typed(app: App, chat: ChatPage) -> None:
     question = "<b>bold</b> <img src=x onerror=alert(1)> & <|im_end|> `<i>` 😀"
-    chat = open_page()
     chat.answer(question)
     assert chat.questions.last.inner_text() == question
     assert app.model.requests[-1].question == question
 
 
-def test_a_lone_surrogate_becomes_the_replacement_character(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_a_lone_surrogate_becomes_the_replacement_character(app: App, chat: ChatPage) -> None:
     chat.message.evaluate("(box) => { box.value = 'half \\ud83d x'; box.dispatchEvent(new Event('input')); }")
     chat.send.click()
     chat.wait_for_caption(1)
@@ -141,8 +136,7 @@ def test_a_lone_surrogate_becomes_the_replacement_character(app: App, open_page:
     assert app.model.requests[-1].question == "half \ufffd x"
 
 
-def test_a_blank_message_is_not_sent(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_a_blank_message_is_not_sent(app: App, chat: ChatPage) -> None:
     chat.message.fill("   ")
     with chat.page.expect_response(re.compile("queue/join")):
         chat.message.press("Enter")
@@ -152,9 +146,8 @@ def test_a_blank_message_is_not_sent(app: App, open_page: OpenPage) -> None:
     assert [request.question for request in app.model.requests] == ["Hi"]
 
 
-def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, open_page: OpenPage) -> None:
+def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("So far", error="out of memory"))
-    chat = open_page()
     chat.wait_for_caption(chat.ask("Go on."))
     expect(chat.errors).to_have_count(1)
     expect(chat.errors).to_contain_text("scripted-one could not answer: out of memory")
@@ -162,9 +155,9 @@ def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, open_p
     assert "Traceback" not in chat.page.content()
 
 
-def test_a_model_killed_during_an_answer_is_reported_and_loaded_again(app: App, open_page: OpenPage) -> None:
+def test_a_model_killed_in_mid_answer_is_reported_and_loaded_again(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
-    chat = open_page().pick("scripted-one")
+    chat.pick("scripted-one")
     expected = chat.ask("Write a story about the sea.")
     chat.wait_for_text()
     victims = app.server.model_processes()
@@ -180,8 +173,8 @@ def test_a_model_killed_during_an_answer_is_reported_and_loaded_again(app: App, 
     expect(chat.errors).to_have_count(1)
 
 
-def test_unloading_ends_the_process_and_the_next_question_loads_it_again(app: App, open_page: OpenPage) -> None:
-    chat = open_page().pick("scripted-one")
+def test_unloading_ends_the_process_and_the_next_question_loads_it_again(app: App, chat: ChatPage) -> None:
+    chat.pick("scripted-one")
     before = {process.pid for process in app.server.model_processes()}
     chat.show_tab("model")
     chat.page.locator("#phi3-unload").click()

@@ -91,14 +91,14 @@ def expect_to_fit(page: Page, view: Locator) -> None:
         assert not view.evaluate("(view) => view.scrollWidth > view.clientWidth")
 
 
-def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPage) -> None:
+def test_a_blind_round_from_the_question_to_the_vote(app: App, new_visitor: NewVisitor) -> None:
     gates = [model.create_gate() for model in (app.model, app.other)]
     app.model.enqueue(Reply(FIRST[:60], gates[0], FIRST[60:]))
     app.other.enqueue(Reply(SECOND[:70], gates[1], SECOND[70:]))
-    chat = open_page(viewport=PHONE)
+    visitor = new_visitor(viewport=PHONE)
+    visitor.add_init_script(RECORD)
+    chat = open_chat(visitor, app.server)
     page, view = chat.page, chat.compare
-    page.add_init_script(RECORD)
-    chat.reload()
     open_comparison(chat)
     expect_to_fit(page, view)
     sent_before = read_traffic(page)

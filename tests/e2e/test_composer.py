@@ -23,8 +23,7 @@ def chips(chat: ChatPage) -> Locator:
     return chat.page.locator(".phi3-files li")
 
 
-def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, chat: ChatPage) -> None:
     page, meter = chat.page, chat.context.get_by_role("meter")
 
     def places(button: Locator) -> list[object]:
@@ -71,8 +70,7 @@ def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, 
         assert all(box["y"] >= text["y"] + text["height"] for box in boxes), "below the text"
 
 
-def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_files_are_attached_counted_sent_folded_and_refused(app: App, chat: ChatPage) -> None:
     page, refusals = chat.page, chat.page.locator(".phi3-refusals")
     chat.message.fill("What do they say?")
     attach(chat, ("notes.md", b"# Notes\none two\n"), ("a.py", b"print(1)"), ("photo.png", b"\x89PNG\0\0"))
@@ -148,8 +146,7 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page:
     assert app.model.requests[-1].question == again
 
 
-def test_a_refused_question_keeps_its_files(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_a_refused_question_keeps_its_files(app: App, chat: ChatPage) -> None:
     chat.setting("Seed", "no number")
     attach(chat, ("notes.md", b"one two"))
     expect(chips(chat)).to_contain_text("tokens")

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, NewVisitor, OpenPage, open_chat
+from tests.support.chat_page import ChatPage
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
@@ -221,8 +222,7 @@ def test_retry_and_edit_make_versions_that_can_be_paged(app: App, open_page: Ope
     assert len({trace.info.trace_metadata["mlflow.trace.session"] for trace in traces}) == 1
 
 
-def test_a_draft_survives_edit_and_undo(open_page: OpenPage) -> None:
-    chat = open_page()
+def test_a_draft_survives_edit_and_undo(chat: ChatPage) -> None:
     chat.answer(FRANCE)
     chat.message.fill("And of")
     chat.press("edit")
@@ -270,8 +270,7 @@ def test_settings_and_their_effect_survive_a_reload(app: App, open_page: OpenPag
     assert request.params | {"temperature": 0.5, "max_tokens": 7} == request.params
 
 
-def test_undo_puts_the_question_back_into_the_message_box(open_page: OpenPage) -> None:
-    chat = open_page()
+def test_undo_puts_the_question_back_into_the_message_box(chat: ChatPage) -> None:
     chat.answer(FRANCE)
     chat.choose_action("undo")
     expect(chat.questions).to_have_count(0)

@@ -61,8 +61,14 @@ def test_answer_streams_with_exact_usage_and_prefix_reuse(
     expect(chat.page.locator("#phi3-cache")).to_contain_text("Prompt cache")
 
 
-def test_card_shows_the_model_and_its_run(open_demo: OpenPage) -> None:
-    chat = open_demo().pick(PIPELINE)
+def test_menu_and_card_show_both_engines_and_their_runs(open_demo: OpenPage) -> None:
+    chat = open_demo()
+    assert chat.model_names() == [PIPELINE, "@champion", ONNX, "@champion"]  # the newest first, each with its alias
+    follows = "Follows the alias; now version 1"
+    facts = chat.models.locator(".phi3-menu-facts").all_text_contents()
+    assert [one.split(" · ")[0] for one in facts] == ["Pipeline", follows, "ONNX", follows]
+    chat.page.keyboard.press("Escape")
+    chat.pick(PIPELINE)
     for text in ["models:/m-", "transformers", "llm/v1/chat", "8,192 tokens", "load_seconds", "FINISHED", "messages"]:
         expect(chat.card).to_contain_text(text)
     chat.pick(ONNX)
@@ -70,19 +76,21 @@ def test_card_shows_the_model_and_its_run(open_demo: OpenPage) -> None:
         expect(chat.card).to_contain_text(text)
 
 
-def test_menu_lists_both_engines_newest_first_each_with_its_alias(open_demo: OpenPage) -> None:
-    chat = open_demo()
-    assert chat.model_names() == [PIPELINE, "@champion", ONNX, "@champion"]
-    follows = "Follows the alias; now version 1"
-    facts = chat.models.locator(".phi3-menu-facts").all_text_contents()
-    assert [one.split(" · ")[0] for one in facts] == ["Pipeline", follows, "ONNX", follows]
-
-
-def test_switching_the_engine_keeps_the_conversation(open_demo: OpenPage) -> None:
+def test_an_answer_is_reproduced_and_switching_the_engine_keeps_the_conversation(
+    open_demo: OpenPage, tmp_path: Path
+) -> None:
     chat = open_demo().pick(ONNX)
     chat.setting("Temperature", 0)
     chat.setting("Max tokens", 16)
-    chat.answer("What is the capital of Germany?")
+    answer = chat.answer("What is the capital of Germany?")
+    chat.press("reproduce")
+    code = chat.page.locator("#phi3-reproduce code")
+    expect(code).to_contain_text("mlflow.pyfunc")
+    done = subprocess.run([sys.executable, "-c", code.inner_text()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == answer
+    chat.page.keyboard.press("Escape")
+
     chat.pick(PIPELINE)
     expect(chat.captions).to_have_count(1)
     chat.answer("And of Spain?")
@@ -90,19 +98,19 @@ def test_switching_the_engine_keeps_the_conversation(open_demo: OpenPage) -> Non
     wait_until(lambda: int(chat.usage_rows()["Prompt tokens"][0]) > 50)  # the prompt includes the first turn
 
 
-@pytest.mark.parametrize("model", [ONNX, PIPELINE])
-def test_stop_ends_the_compute_and_keeps_the_text(open_demo: OpenPage, demo_server: Server, model: str) -> None:
-    chat = open_demo().pick(model)
-    expected = start_long_answer(chat)
-    chat.stop.click()
-    chat.wait_for_caption(expected)
-    assert "stopped" in chat.captions.last.inner_text()
-    assert chat.answers.last.inner_text()
-    wait_until_idle(demo_server.model_processes)
-
-
-def test_closing_the_tab_ends_the_compute(open_demo: OpenPage, demo_server: Server) -> None:
-    chat = open_demo().pick(ONNX)
+def test_stop_and_a_closed_tab_end_the_compute_and_stop_keeps_the_text(
+    open_demo: OpenPage, demo_server: Server
+) -> None:
+    chat = open_demo()
+    for model in (PIPELINE, ONNX):
+        chat.start_new_chat()
+        chat.pick(model)
+        expected = start_long_answer(chat)
+        chat.stop.click()
+        chat.wait_for_caption(expected)
+        assert "stopped" in chat.captions.last.inner_text()
+        assert chat.answers.last.inner_text()
+        wait_until_idle(demo_server.model_processes)
     start_long_answer(chat)
     chat.page.close()
     wait_until_idle(demo_server.model_processes)
@@ -120,27 +128,16 @@ def test_the_pipeline_queue_shows_how_many_requests_are_ahead(open_demo: OpenPag
     assert second.answers.last.inner_text()
 
 
-@pytest.mark.parametrize("model", [ONNX, PIPELINE])
-def test_a_question_longer_than_the_context_is_refused_with_its_count(open_demo: OpenPage, model: str) -> None:
-    chat = open_demo().pick(model)
-    chat.wait_for_caption(chat.ask("hello world " * 5000))
-    expect(chat.errors).to_contain_text("exceeds the context window")
-    expect(chat.errors).to_contain_text("prompt and answer may have 8,192 together")
-    chat.setting("Max tokens", 8)
-    assert chat.answer("Hi")
-
-
-def test_the_reproduce_program_gives_the_same_answer(open_demo: OpenPage, tmp_path: Path) -> None:
-    chat = open_demo().pick(ONNX)
-    chat.setting("Temperature", 0)
-    chat.setting("Max tokens", 16)
-    answer = chat.answer("What is the capital of France?")
-    chat.press("reproduce")
-    code = chat.page.locator("#phi3-reproduce code")
-    expect(code).to_contain_text("mlflow.pyfunc")
-    done = subprocess.run([sys.executable, "-c", code.inner_text()], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == answer
+def test_a_question_longer_than_the_context_is_refused_with_its_count(open_demo: OpenPage) -> None:
+    chat = open_demo()
+    for model in (PIPELINE, ONNX):
+        chat.start_new_chat()
+        chat.pick(model)
+        chat.wait_for_caption(chat.ask("hello world " * 5000))
+        expect(chat.errors).to_contain_text("exceeds the context window")
+        expect(chat.errors).to_contain_text("prompt and answer may have 8,192 together")
+        chat.setting("Max tokens", 8)
+        assert chat.answer("Hi")
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])

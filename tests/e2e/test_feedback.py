@@ -2,14 +2,14 @@
 
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import App, OpenPage
-from tests.support.app_server import wait_until
+from tests.e2e.conftest import App
+from tests.support.app_server import wait_for_traces, wait_until
+from tests.support.chat_page import ChatPage
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
 
-def test_a_comment_being_typed_is_kept_when_another_answer_is_rated(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_a_comment_being_typed_is_kept_when_another_answer_is_rated(app: App, chat: ChatPage) -> None:
     chat.answer(FRANCE)
     chat.answer(SPAIN)
     chat.press("bad", 0)
@@ -22,10 +22,12 @@ def test_a_comment_being_typed_is_kept_when_another_answer_is_rated(app: App, op
     chat.chats.first.click()
     expect(chat.action("good").nth(1)).to_have_attribute("aria-pressed", "true")
 
+    chat_id = chat.chats.first.get_attribute("value") or ""
+
     def stored() -> set[tuple[str | None, object, str | None]]:
         return {
             (trace.info.request_preview, given.feedback.value, given.rationale)
-            for trace in app.traces(2, chat)
+            for trace in wait_for_traces(app.server.home, {chat_id}, 2)
             for given in trace.info.assessments
             if given.feedback
         }

@@ -6,6 +6,7 @@ from playwright.sync_api import Locator, Route, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, OpenPage
+from tests.support.chat_page import ChatPage
 
 QUESTION = "Write a story about the sea."
 
@@ -95,8 +96,8 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     expect(chat.page.locator("#phi3-shell")).to_have_attribute("data-left", "closed docked")
 
 
-def test_the_text_of_the_message_box_is_taken_once(app: App, open_page: OpenPage) -> None:
-    chat, held = open_page(), list[Route]()
+def test_the_text_of_the_message_box_is_taken_once(app: App, chat: ChatPage) -> None:
+    held = list[Route]()
     pattern = re.compile("queue/join")
     chat.page.route(pattern, lambda route: held.append(route))
     chat.message.fill(QUESTION)

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Page
 
 from phi3_ui.testing import Reply
-from tests.e2e.conftest import App, OpenPage
+from tests.e2e.conftest import App
+from tests.support.chat_page import ChatPage
 
 EXPECTED = Path(__file__).with_name("layout.json")
 TOLERANCE = 3  # pixels
@@ -42,9 +43,9 @@ def measure(page: Page) -> Boxes:
     return boxes
 
 
-def test_every_element_is_where_it_should_be(app: App, open_page: OpenPage) -> None:
+def test_every_element_stands_where_it_should(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Paris."))
-    chat = open_page(viewport={"width": 1440, "height": 900})
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
     states = {"empty": measure(chat.page)}
     chat.answer("What is the capital of France?")
     states["answered"] = measure(chat.page)

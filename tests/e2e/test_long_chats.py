@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import OpenPage
 from tests.support.chat_page import ChatPage
 
-TURNS = 100
-# Scrolls to the top in steps of 700 pixels; returns by how many pixels the visible text has jumped at most.
+TITLE, TURNS = "Long chat", 100
+# Scrolls to the top in steps of 700 pixels; returns by how many pixels what is read has jumped at most.
 SCROLL_UP = """async () => {
   const log = document.querySelector(".phi3-log");
   const frame = () => new Promise(requestAnimationFrame);
@@ -31,8 +30,18 @@ SCROLL_UP = """async () => {
 
 
 @pytest.fixture
-def long_chat(open_page: OpenPage, tmp_path: Path) -> ChatPage:
-    chat = open_page(viewport={"width": 1440, "height": 900})
+def long_chat(chat: ChatPage, tmp_path: Path) -> ChatPage:
+    """A chat that has just been opened, or imported if no test has done so."""
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
+    if (listed := chat.chats.filter(has_text=TITLE)).count():
+        listed.click()
+    else:
+        import_it(chat, tmp_path)
+    expect(chat.page.locator("#phi3-chat .message-row")).to_have_count(2 * TURNS)
+    return chat
+
+
+def import_it(chat: ChatPage, folder: Path) -> None:
     messages = [
         message
         for number in range(TURNS)
@@ -44,11 +53,10 @@ def long_chat(open_page: OpenPage, tmp_path: Path) -> ChatPage:
             },
         )
     ]
-    file = tmp_path / "chat.json"
-    file.write_text(json.dumps({"title": "Long", "messages": messages}), encoding="utf-8")
+    file = folder / "chat.json"
+    file.write_text(json.dumps({"title": TITLE, "messages": messages}), encoding="utf-8")
     chat.import_file(file)
-    expect(chat.page.locator("#phi3-chat .message-row")).to_have_count(2 * TURNS)
-    return chat
+    chat.page.locator("#phi3-import").get_by_role("button", name="Close").click()
 
 
 def test_older_messages_are_completed_once_they_are_near_the_view(long_chat: ChatPage) -> None:

@@ -114,10 +114,13 @@ def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
     assert chat.captions.last.inner_text().startswith("chat-model")
 
 
-def test_a_template_is_asked_for_and_remembered(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
+def test_a_template_is_asked_for_and_remembered_and_what_cannot_be_set_is_disabled(open_page: OpenPage) -> None:
     chat = open_page()
     chat.pick("tutorial")
     chat.show_tab("settings")
+    settings = chat.page.locator("#phi3-settings")
+    expect(settings.get_by_label("Seed")).to_be_disabled()
+    expect(settings).to_contain_text("Not supported by this model")
     template = chat.page.locator("#phi3-template")
     expect(template).to_be_visible()
     chat.wait_for_caption(chat.ask("Hello"))
@@ -133,17 +136,17 @@ def test_a_template_is_asked_for_and_remembered(third_party_app: ThirdPartyApp, 
     assert other.answer("Hi")
 
 
-def test_unsupported_controls_are_disabled_with_the_reason(open_page: OpenPage) -> None:
+def test_only_chat_models_are_listed_and_every_kind_answers_through_the_page(
+    third_party_app: ThirdPartyApp, open_page: OpenPage, run_command: RunCommand
+) -> None:
     chat = open_page()
-    chat.pick("tutorial")
-    chat.show_tab("settings")
-    seed = chat.page.locator("#phi3-settings").get_by_label("Seed")
-    expect(seed).to_be_disabled()
-    expect(chat.page.locator("#phi3-settings")).to_contain_text("Not supported by this model")
+    options = set(chat.model_names())
+    assert {"tutorial", "chunks"} <= options
+    assert options.isdisjoint({"numbers", "vectors", "translator", "no-signature"})
+    listed = run_command(third_party_app.home, "list", "--json").json()
+    assert {entry["name"] for entry in listed} == {o for o in options if "@" not in o}
+    chat.page.keyboard.press("Escape")
 
-
-def test_every_kind_of_third_party_model_answers_through_the_page(open_page: OpenPage) -> None:
-    chat = open_page()
     chat.show_tab("settings")
     for kind, answer in (
         ("hinted", "USER: HELLO"),
@@ -163,44 +166,8 @@ def test_every_kind_of_third_party_model_answers_through_the_page(open_page: Ope
         expect(chat.errors).to_have_count(0)
 
 
-def test_only_chat_models_are_listed(
-    third_party_app: ThirdPartyApp, open_page: OpenPage, run_command: RunCommand
-) -> None:
-    chat = open_page()
-    options = set(chat.model_names())
-    assert {"tutorial", "chunks"} <= options
-    assert options.isdisjoint({"numbers", "vectors", "translator", "no-signature"})
-    listed = run_command(third_party_app.home, "list", "--json").json()
-    assert {entry["name"] for entry in listed} == {o for o in options if "@" not in o}
-
-
-# Last, because a page loads the newest model: these need an engine.
-def test_a_cancelled_download_resumes_where_it_stopped(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
-    chat = open_page()
-    chat.open_add_model()
-    third_party_app.hub.holds[WEIGHTS] = 200_000
-    third_party_app.hub.held.clear()
-    third_party_app.hub.go_on.clear()
-    fill_in(chat, REPO, name="again")
-    chat.page.locator("#phi3-add-go").click()
-    assert third_party_app.hub.held.wait(timeout=60)
-    expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
-    expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
-    chat.page.keyboard.press("Escape")
-    expect(chat.adding).to_be_hidden()
-    expect(chat.status).to_contain_text("Add a model: again · ")
-    chat.open_add_model()
-    chat.page.locator("#phi3-add-cancel").click()
-    expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
-    third_party_app.hub.holds.clear()
-    third_party_app.hub.go_on.set()
-    third_party_app.hub.sent.clear()
-    chat.page.locator("#phi3-add-go").click()
-    expect(chat.added).to_contain_text("again is in the store", timeout=LOAD)
-    assert any(one.range for one in third_party_app.hub.asked_for(WEIGHTS)), "the download resumed"
-
-
-def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
+# Last, since a page loads the newest model: these need an engine.
+def test_both_forms_of_phi_3_are_added_from_the_hub_also_after_a_cancelled_download_and_answer(
     third_party_app: ThirdPartyApp, open_page: OpenPage
 ) -> None:
     chat = open_page()
@@ -212,9 +179,10 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
     expect(chat.added).to_contain_text("Step", timeout=LOAD)
     expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
     fill_in(chat, REPO, name="tiny")
-    chat.page.locator("#phi3-add-go").click()
+    cancel_and_resume(chat, third_party_app.hub)
     expect(chat.added).to_contain_text("Step", timeout=LOAD)
     expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
+    assert any(one.range for one in third_party_app.hub.asked_for(WEIGHTS)), "the download resumed"
     chat.page.keyboard.press("Escape")
 
     for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
@@ -237,6 +205,27 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
     expect(chat.cut).to_have_count(1)
     expect(chat.cut).to_contain_text("no longer fit")
     assert chat.questions.count() == 6, "turns left out of the prompt stay on the page"
+
+
+def cancel_and_resume(chat: ChatPage, hub: Hub) -> None:
+    """Cancel the download of what is filled in, and start it again."""
+    hub.holds[WEIGHTS] = 200_000
+    hub.held.clear()
+    hub.go_on.clear()
+    chat.page.locator("#phi3-add-go").click()
+    assert hub.held.wait(timeout=60)
+    expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
+    expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
+    chat.page.keyboard.press("Escape")
+    expect(chat.adding).to_be_hidden()
+    expect(chat.status).to_contain_text("Add a model: tiny · ")
+    chat.open_add_model()
+    chat.page.locator("#phi3-add-cancel").click()
+    expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
+    hub.holds.clear()
+    hub.go_on.set()
+    hub.sent.clear()
+    chat.page.locator("#phi3-add-go").click()
 
 
 def _theirs(third_party_app: ThirdPartyApp) -> str:

@@ -4,11 +4,10 @@ import re
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from phi3_ui.testing import Reply
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
-from tests.e2e.conftest import App, OpenPage
+from tests.e2e.conftest import App
 from tests.support.chat_page import ChatPage
 
 # Draws lists of questions, one after another, in a separate chat; returns the texts shown after each.
@@ -29,8 +28,8 @@ DRAW = """async (lists) => {
   }
   chat.remove();
   return shown;
-}""".replace("STATIC", STATIC_ADDRESS)
-PHONE = {"width": 390, "height": 844}
+}"""
+PHONE: ViewportSize = {"width": 390, "height": 844}
 LONG = "\n\n".join(f"Line {number}" for number in range(40))
 
 
@@ -49,10 +48,10 @@ def wait_for_scroll(chat: ChatPage, top: int) -> None:
     )
 
 
-def test_the_view_follows_an_answer_until_the_user_scrolls_up(app: App, open_page: OpenPage) -> None:
+def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, chat: ChatPage) -> None:
     first, second, third, fourth = (app.model.create_gate() for _ in range(4))
     app.model.enqueue(Reply(LONG, first, LONG, second, LONG, third, " The end."), Reply("Once ", fourth, LONG))
-    chat = open_page(viewport={"width": 1440, "height": 900})
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
     chat.ask("Write a lot.")
     chat.wait_for_text()
     expect(chat.jump).to_be_hidden()
@@ -80,8 +79,8 @@ def test_the_view_follows_an_answer_until_the_user_scrolls_up(app: App, open_pag
     expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Once")).to_have_count(1)
 
 
-def test_messages_keep_their_order_whatever_comes_and_goes(open_page: OpenPage) -> None:
-    page = open_page().page
+def test_messages_keep_their_order_whatever_comes_and_goes(chat: ChatPage) -> None:
+    page = chat.page
     turns = st.lists(st.integers(0, 99).map(str), unique=True, max_size=70)
 
     @settings(max_examples=15, suppress_health_check=list(HealthCheck))
@@ -94,12 +93,10 @@ def test_messages_keep_their_order_whatever_comes_and_goes(open_page: OpenPage) 
     assert page.evaluate(DRAW, long) == long
 
 
-def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(
-    app: App, open_page: OpenPage
-) -> None:
+def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(app: App, chat: ChatPage) -> None:
     code = "print('a long line')  # " + "word " * 60
     app.model.enqueue(Reply(f"```python\n{code}\n```"), Reply("Two."))
-    chat = open_page(viewport={"width": 1440, "height": 900})
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
     chat.answer("Write code.")
     chat.answer("And two?")
     head = chat.page.locator("#phi3-chat .phi3-code-head")
@@ -134,8 +131,8 @@ def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_s
     expect(chat.page.locator(".phi3-last [name=more]")).to_be_focused()
 
 
-def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
-    chat = open_page(viewport={"width": 1440, "height": 900})
+def test_an_empty_chat_offers_questions(app: App, chat: ChatPage) -> None:
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
     expect(chat.empty.get_by_role("heading", name="What would you like to ask?")).to_be_visible()
     expect(chat.empty.get_by_role("button")).to_have_count(4)
     chat.message.fill("My draft")
@@ -155,9 +152,8 @@ def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
     )
 
 
-def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
+def test_an_answer_that_was_cut_goes_on(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Once upon a time there was"), Reply("time there was a sea."))
-    chat = open_page()
     chat.setting("Max tokens", 3)
     preset = chat.page.locator("#phi3-preset-button")
     expect(preset).to_have_attribute("aria-label", "Parameter preset: Balanced · T 0.2 · changed: Max tokens")
@@ -171,9 +167,9 @@ def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
     assert [message["content"] for message in app.model.requests[-1].messages] == ["Tell a story.", "Once upon a "]
 
 
-def test_the_metrics_have_their_names_on_a_desktop(app: App, open_page: OpenPage) -> None:
+def test_the_metrics_have_their_names_on_a_desktop(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Paris ", "it is.", usage=(39, 69), seconds_per_token=0.1))
-    chat = open_page(viewport={"width": 1440, "height": 768})
+    chat.page.set_viewport_size({"width": 1440, "height": 768})
     chat.answer("And of France?")
     short = chat.captions.last.locator(".phi3-short")
     for width in (1440, 1024):
@@ -198,9 +194,9 @@ def test_the_metrics_have_their_names_on_a_desktop(app: App, open_page: OpenPage
         assert metrics["x"] + metrics["width"] <= log["x"] + log["width"]
 
 
-def test_on_a_phone_less_common_actions_are_in_the_menu_and_metrics_are_short(app: App, open_page: OpenPage) -> None:
+def test_on_a_phone_rarer_actions_are_in_the_menu_and_metrics_are_short(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Paris.", usage=(39, 69)), Reply("Madrid."))
-    chat = open_page(viewport=PHONE)
+    chat.page.set_viewport_size(PHONE)
     chat.answer("And of France?")
     expect(chat.page.locator("#phi3-chat .phi3-badge")).to_be_hidden()
     expect(chat.captions.last).to_contain_text("39 + 69 ·", use_inner_text=True)

@@ -20,8 +20,8 @@ MANY = """(count) => {
 }""".replace("STATIC", STATIC_ADDRESS)
 
 
-def test_a_model_is_picked_with_the_keyboard_only(app: App, open_page: OpenPage) -> None:
-    chat = open_page(viewport={"width": 1440, "height": 900})
+def test_a_model_is_picked_by_the_keyboard_alone(app: App, chat: ChatPage) -> None:
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
     for answers, width in enumerate((1440, 390), 1):
         chat.page.set_viewport_size({"width": width, "height": 844})
         pick_by_keyboard(chat.pick("scripted-one"))
@@ -81,8 +81,7 @@ def test_a_thousand_models_are_listed_as_the_menu_opens(app: App, open_page: Ope
     expect(chat.models.locator(".active")).to_be_in_viewport()
 
 
-def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, chat: ChatPage) -> None:
     press, dialog = chat.page.keyboard.press, chat.adding.get_by_role("dialog", name="Add a model")
     chat.open_models()
     press("End")

@@ -4,19 +4,19 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import FilePayload, FloatRect, Page, expect
+from playwright.sync_api import FilePayload, FloatRect, Page, ViewportSize, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, NewVisitor, OpenPage, open_chat
+from tests.support.chat_page import ChatPage
 
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
-def test_the_page_sends_no_request_to_another_host_whatever_is_written(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
-    hosts: set[str | None] = set()
-    chat.page.on("requestfinished", lambda request: hosts.add(urlparse(request.url).hostname))
-    chat.reload().pick("scripted-one")
+def test_the_page_sends_no_request_to_another_host_whatever_is_written(app: App, new_visitor: NewVisitor) -> None:
+    visitor, hosts = new_visitor(), set[str | None]()
+    visitor.on("requestfinished", lambda request: hosts.add(urlparse(request.url).hostname))
+    chat = open_chat(visitor, app.server).pick("scripted-one")
     chat.answer("![x](http://leak.example/a.png) http://leak.example $$x$$ ```js\nfetch('http://leak.example')\n```")
     assert hosts <= {urlparse(app.server.url).hostname, None}
     with pytest.raises(Exception, match="Failed to fetch"):
@@ -136,8 +136,8 @@ def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_pa
     expect(chat.new_chat).to_be_in_viewport()
 
 
-def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(open_page: OpenPage) -> None:
-    chat = open_page(viewport=PHONE)
+def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(chat: ChatPage) -> None:
+    chat.page.set_viewport_size(PHONE)
     chat.answer("What is the capital of France?")
     dialog = chat.page.get_by_role("dialog", name="Reproduce this answer")
     chat.choose_action("reproduce")
@@ -155,10 +155,9 @@ def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(open_page: OpenPage
     expect(dialog).to_be_hidden()
 
 
-def test_the_chat_does_not_move_while_it_streams(app: App, open_page: OpenPage) -> None:
+def test_the_chat_does_not_move_while_it_streams(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time. " * 20))
-    chat = open_page()
     positions = [box(chat.page, "#phi3-chat")]
     expected = chat.ask("Write a story about the sea.")
     chat.wait_for_text()

@@ -3,12 +3,12 @@
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import App, OpenPage
+from tests.support.chat_page import ChatPage
 
 PHONE = {"width": 390, "height": 844}
 
 
-def test_presets_mark_what_they_change_and_reset_all_undoes_it(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, chat: ChatPage) -> None:
     chat.show_tab("settings")
     settings = chat.page.locator("#phi3-settings")
     presets = settings.get_by_role("group", name="Parameter preset")
@@ -72,18 +72,17 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     expect(field).to_have_value("Answer in rhymes.")
 
 
-def test_opening_a_chat_restores_the_settings_of_its_last_question(app: App, open_page: OpenPage) -> None:
-    chat = open_page()
+def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, chat: ChatPage) -> None:
     chat.setting("Temperature", 1.5)
     chat.setting("System prompt", "Be brief.")
-    chat.answer("One?")
+    chat.answer("The first?")
     chat.start_new_chat()
     expect(chat.page.locator("#phi3-settings [data-changed]")).to_have_count(0)
     chat.answer("Two?")
     assert app.model.requests[-1].messages == [{"role": "user", "content": "Two?"}]
 
-    chat.chats.filter(has_text="One?").click()
-    expect(chat.questions).to_have_text(["One?"])
+    chat.chats.filter(has_text="The first?").click()
+    expect(chat.questions).to_have_text(["The first?"])
     expect(chat.page.locator("#phi3-set-system textarea")).to_have_value("Be brief.")
     chat.answer("And now?")
     request = app.model.requests[-1]

@@ -11,7 +11,7 @@ from phi3_ui.testing import Reply
 from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from tests.e2e.conftest import App, OpenPage
 from tests.e2e.test_export import save
-from tests.support.chat_page import LOAD
+from tests.support.chat_page import LOAD, ChatPage
 
 QUESTION = "Is 5*3*2 = 30?  And __file__? ~~$x$~~ `<b>` &lt; [a](b) ![c](d) \\(y\\) C:\\new\\*.txt"
 CODE = "# comment\nimport os\ndef __init__(self, *args, **kwargs):\n    return a * b * c\n\n\n\tdone   now"
@@ -32,8 +32,8 @@ DRAW = """async (texts) => {
 }""".replace("STATIC", STATIC_ADDRESS)
 
 
-def test_any_question_is_displayed_exactly_as_typed(open_page: OpenPage) -> None:
-    page = open_page().page
+def test_any_question_is_displayed_exactly_as_typed(chat: ChatPage) -> None:
+    page = chat.page
     markup = ["*", "_", "`", "~~", "#", "\\", "$", "<b>", "&lt;", "  ", "\n", "\t", "- ", "> ", "|", "שלום"]
     texts = st.lists(st.sampled_from(markup) | st.text(max_size=6), min_size=1, max_size=12).map("".join)
 
@@ -46,9 +46,9 @@ def test_any_question_is_displayed_exactly_as_typed(open_page: OpenPage) -> None
 
 
 def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
-    app: App, open_page: OpenPage, tmp_path: Path
+    app: App, chat: ChatPage, tmp_path: Path
 ) -> None:
-    chat = open_page().pick("scripted-one")
+    chat.pick("scripted-one")
     chat.answer(QUESTION)
     chat.answer(CODE)
     assert chat.questions.all_inner_texts() == [QUESTION, CODE]
@@ -84,14 +84,15 @@ def test_copies_and_exports_are_what_the_model_wrote(app: App, open_page: OpenPa
     assert [(one["role"], one["content"]) for one in messages] == [("user", QUESTION), ("assistant", ANSWER)]
 
 
-def test_an_answer_is_formatted_as_expected(app: App, open_page: OpenPage) -> None:
+def test_an_answer_is_drawn_as_people_expect(app: App, chat: ChatPage) -> None:
     word = "Donaudampfschifffahrtsgesellschaft" * 3
     app.model.enqueue(
         Reply(
             f"\\( x_1 = 2 \\) for $5 and $10\n\n| {word} | b |\n|--|--|\n| {word} | {word} |\n\n- [x] done\n- [ ] open\n\n1. one"
         )
     )
-    chat = open_page(color_scheme="light", viewport={"width": 700, "height": 800})
+    chat.page.set_viewport_size({"width": 700, "height": 800})
+    chat.page.emulate_media(color_scheme="light")
     chat.answer("Go on.")
     answer = chat.answers.last
     expect(answer.locator(".katex")).to_have_count(1)
@@ -112,10 +113,9 @@ def test_an_answer_is_formatted_as_expected(app: App, open_page: OpenPage) -> No
         assert "✓" in shown[0][1]
 
 
-def test_right_to_left_text_is_drawn_from_the_right(app: App, open_page: OpenPage) -> None:
+def test_right_to_left_text_reads_from_the_right(app: App, chat: ChatPage) -> None:
     hebrew = "שלום, מה שלומך?"
     app.model.enqueue(Reply(f"{hebrew}\n\n- {hebrew}\n\n| {hebrew} |\n|---|\n| 1 |\n\nplain"))
-    chat = open_page()
     expect(chat.message).to_have_attribute("dir", "auto")
     chat.answer(f"{hebrew}\nplain")
     for selector in ("p >> nth=0", "ul", "li", "table", "th"):
