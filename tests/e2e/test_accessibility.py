@@ -40,7 +40,7 @@ print("hello")  # a comment
     [("light", "en-GB", DESKTOP, PHONE), ("dark", "ro-RO", PHONE, DESKTOP)],
     ids=["light", "dark Romanian"],
 )
-def test_nobody_is_kept_out(
+def test_every_state_is_accessible(
     app: App, open_page: OpenPage, scheme: str, locale: str, of_chat: ViewportSize, of_menus: ViewportSize
 ) -> None:
     chat = open_page(viewport=of_chat, color_scheme=scheme, locale=locale)
@@ -50,7 +50,7 @@ def test_nobody_is_kept_out(
         "getComputedStyle(document.querySelector('#phi3-chat')).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
     )
     assert (red + green + blue < 3 * 80) is (scheme == "dark")
-    look_at_a_chat(app, chat, findings, of_chat)
+    check_chat(app, chat, findings, of_chat)
 
     page.set_viewport_size(of_menus)
     chat.open_panel("left")
@@ -59,20 +59,20 @@ def test_nobody_is_kept_out(
     app.model.enqueue(Reply("1. **Paris**\n2. Lyon"))
     app.other.enqueue(Reply("1. **Paris**\n2. Nice"))
     chat.answer("Name two towns.")
-    look_at_the_composer(chat, findings)
-    look_at_the_models(chat, findings)
-    look_at_the_menus_of_chats(chat, findings)
+    check_composer(chat, findings)
+    check_models(chat, findings)
+    check_chat_menus(chat, findings)
     chat.show_tab("usage")
     chat.usage.locator("button[name=usage]").click()
     expect(page.locator("#phi3-usage-view h2")).to_be_focused()
     findings.look("all usage", "#phi3-centre")
     page.keyboard.press("Escape")
-    look_at_a_replay(chat, findings)
+    check_replay(chat, findings)
     findings.expect_none()
 
 
-def look_at_a_chat(app: App, chat: ChatPage, findings: Findings, viewport: ViewportSize) -> None:
-    """A chat from its first question to the panels at its sides."""
+def check_chat(app: App, chat: ChatPage, findings: Findings, viewport: ViewportSize) -> None:
+    """Check a chat from its first question to the panels at its sides."""
     page = chat.page
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time."), Reply("It is ", error="The model broke."), Reply(ANSWER))
