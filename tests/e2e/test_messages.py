@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import ViewportSize, expect
 
 from phi3_ui.testing import Reply
+from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from tests.e2e.conftest import App
 from tests.support.chat_page import ChatPage
 
@@ -28,7 +29,7 @@ DRAW = """async (lists) => {
   }
   chat.remove();
   return shown;
-}"""
+}""".replace("STATIC", STATIC_ADDRESS)
 PHONE: ViewportSize = {"width": 390, "height": 844}
 LONG = "\n\n".join(f"Line {number}" for number in range(40))
 
