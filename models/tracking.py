@@ -187,29 +187,6 @@ def _translate_store_errors(store: Store) -> Iterator[None]:
 
 def log_model(store: Store, flavor: Any, name: str, tags: dict[str, str], **contents: Any) -> Logged:
     """Log a model with the module `flavor`, such as mlflow.pyfunc, in the active run."""
-    with _unchecked_requirements():
-        return _log_model(store, flavor, name, tags, **contents)
-
-
-@contextmanager
-def _unchecked_requirements() -> Iterator[None]:
-    """In the block, MLflow logs models without comparing their requirements with what is installed.
-
-    Ours are the versions that are installed (`pin_versions`), and for its comparison MLflow looks up every file of each
-    installed package: a second of CPU time, a quarter of what logging an ONNX model takes.
-    """
-    import mlflow.utils.environment
-
-    environment: Any = mlflow.utils.environment  # the function is not part of its interface
-    check = environment.warn_dependency_requirement_mismatches
-    environment.warn_dependency_requirement_mismatches = lambda _: None
-    try:
-        yield
-    finally:
-        environment.warn_dependency_requirement_mismatches = check
-
-
-def _log_model(store: Store, flavor: Any, name: str, tags: dict[str, str], **contents: Any) -> Logged:
     import mlflow
 
     if find_features(store.tracking_uri).logged_models:
