@@ -20,7 +20,7 @@ SENTENCES = {
     "too_many_calls": "Too many requests from you, or from your network, are in progress. Wait until one has finished, then try again.",
     "request_too_slow": "The request arrived too slowly and was aborted. Check the connection, then send it again.",
     "request_too_complex": "The request contains more than {count} values, the most that may be sent at once. Send less.",
-    "request_too_large": "The request is larger than {size} MB, the most that may be sent at once. Send less, or ask the administrator for a higher limit.",
+    "request_too_large": "This is larger than {size} MB, the limit of one request. Send less, or ask the administrator for a higher limit.",
     "message_too_long": "A message, including its files, may have at most {count} characters, and so may a system prompt. Shorten it, then send it again.",
     "remote_key_missing": "The key of the remote server {name} cannot be read from {file}. Put it there, then ask again.",
     "remote_unreachable": "The remote server {name} ({host}) cannot be reached: {detail}. Check that it is running and that its address is correct, then ask again.",

@@ -856,7 +856,7 @@ ERRORS: dict[str, str] = {
     "too_many_calls": "Prea multe cereri de la dumneavoastră sau din rețeaua dumneavoastră sunt în curs. Așteptați să se încheie una, apoi încercați din nou.",
     "request_too_slow": "Cererea a sosit prea încet și a fost abandonată. Verificați conexiunea, apoi trimiteți-o din nou.",
     "request_too_complex": "Cererea conține mai mult de {count} de valori, maximul care poate fi trimis deodată. Trimiteți mai puțin.",
-    "request_too_large": "Cererea depășește {size} MB, maximul care poate fi trimis deodată. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",
+    "request_too_large": "Depășește {size} MB, limita unei cereri. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",
     "message_too_long": "Un mesaj, inclusiv fișierele lui, poate avea cel mult {count} de caractere; la fel și un prompt de sistem. Scurtați-l, apoi trimiteți-l din nou.",
     "remote_key_missing": "Cheia serverului la distanță {name} nu poate fi citită din {file}. Puneți-o acolo, apoi întrebați din nou.",
     "remote_unreachable": "Serverul la distanță {name} ({host}) nu poate fi accesat: {detail}. Verificați că rulează și că adresa lui este corectă, apoi întrebați din nou.",

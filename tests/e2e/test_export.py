@@ -102,7 +102,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(open_page: OpenPa
     sent = list[str]()
     chat.page.on("request", lambda request: sent.append(request.url))
     chat.import_file(huge)
-    expect(chat.page.locator("#phi3-import").get_by_role("alert")).to_contain_text("larger than the 200 MB")
+    expect(chat.page.locator("#phi3-import").get_by_role("alert")).to_contain_text("larger than 200 MB")
     assert not [url for url in sent if url.endswith("/import")]
 
 
