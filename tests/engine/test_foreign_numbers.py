@@ -101,8 +101,8 @@ def test_a_config_without_its_sections_is_refused_in_a_sentence(folder: Path, co
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("num_hidden_layers", 1, "another number of layers"),
-        ("num_hidden_layers", 3, "another number of layers"),
+        ("num_hidden_layers", 1, "number of layers differs"),
+        ("num_hidden_layers", 3, "number of layers differs"),
         ("num_key_value_heads", 1, "attention heads"),
         ("vocab_size", 7, "vocabulary"),
     ],
