@@ -204,7 +204,7 @@ def _record_on_small_disk(tmp_path: Path, fault: Literal["full", "read-only"]) -
 def test_turns_finished_while_the_disk_is_full_are_recorded_once_there_is_space(tmp_path: Path) -> None:
     warning, *questions = _record_on_small_disk(tmp_path, "full")
 
-    assert "does not accept this chat at the moment" in warning
+    assert "cannot be written to disk at the moment" in warning
     assert questions == ["after", "before", "during 0", "during 1", "during 2"]
 
 

@@ -44,8 +44,10 @@ class Store:
     recorder: Recorder
 
     def history(self) -> History:
-        """Return the history of a server that has just started."""
-        return History(locate_in(self.uri), self.recorder)
+        """Return the history of a server that has just started and has loaded the conversations."""
+        history = History(locate_in(self.uri), self.recorder)
+        assert history.wait_until_loaded(ME, TIMEOUT)
+        return history
 
 
 @pytest.fixture
