@@ -15,6 +15,7 @@ from bench.paced_model import PACE, TOKEN
 from bench.paths import TextPoint, measure_speed
 from bench.rows import Bench, Row
 from tests.support.app_server import serve
+from tests.support.trust import approve_models
 
 _MESSAGES = (2, 50, 200)  # in the chat, the measured answer included
 _TOKENS = 3000
@@ -25,6 +26,7 @@ def measure_rows(bench: Bench) -> Iterator[Row]:
     home.mkdir()
     uri = f"sqlite:///{home / 'mlflow.db'}"
     key = log_paced_model(uri, home)
+    approve_models(uri, home)
     with serve(home, home / "app.log", variables={"MLFLOW_TRACKING_URI": uri}) as server:
         client = Client(server.url, verbose=False)
         time_answer(client, key, 10)  # warm-up: loads the model
