@@ -35,9 +35,8 @@ class PageCalls:
         """`find_login` returns the logged-in user; None: no login is required."""
         self._queue, self._pages = queue, pages
         self._find_login = find_login or (lambda _: None)
-        self._messages = queue.pending_messages_per_session = _Messages(
-            pages.is_streamed, queue.pending_event_ids_session
-        )
+        unread = queue.pending_event_ids_session = _UnreadEvents()
+        self._messages = queue.pending_messages_per_session = _Messages(pages.is_streamed, unread)
         self._answered = Counter[_Person]()
 
     async def check(self, request: Request) -> AsyncIterator[None]:
@@ -95,6 +94,13 @@ class PageCalls:
         return len(found)
 
 
+class _UnreadEvents(dict[str, set[str]]):
+    """The ids of each page's events whose end has not been read. A forgotten page has none: its stream may still look them up."""
+
+    def __missing__(self, key: str) -> set[str]:
+        return set()
+
+
 class _Messages(LRUCache[str, Any]):
     """The messages of each page. Gradio 6.31 deletes them when one of the page's streams breaks, even if another one needs them.
 
@@ -102,8 +108,7 @@ class _Messages(LRUCache[str, Any]):
     the number of pages per user: Gradio would evict the oldest page of all users.
     """
 
-    def __init__(self, is_streamed: Callable[[str], bool], unread: dict[str, set[str]]) -> None:
-        """`unread` has the ids of each page's events whose end has not been read."""
+    def __init__(self, is_streamed: Callable[[str], bool], unread: _UnreadEvents) -> None:
         super().__init__(sys.maxsize)
         self._is_streamed, self._unread = is_streamed, unread
 

@@ -173,3 +173,12 @@ def test_two_streams_of_a_page_may_end(calls: Calls) -> None:
     assert "page" not in sessions
     sessions["page"].put_nowait(HeartbeatMessage())  # to a forgotten page
     assert "page" not in sessions
+
+
+def test_the_stream_of_a_page_that_is_forgotten_ends_without_an_error(calls: Calls) -> None:
+    calls.call(_JOIN)
+    unread = calls.queue.pending_event_ids_session
+    assert len(unread["page"]) == 1
+    calls.calls.forget("page")
+    assert unread["page"] == set(), "as Gradio's stream looks it up"
+    assert "page" not in unread
