@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r
 TORCH ?= $(shell grep "^torch==" constraints.txt)
 # Formats and lints CSS and JavaScript; a single wheel that needs neither Node nor network access.
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
-PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run serve-ray setup mlflow-ui check check-tests test all-tests coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
 
@@ -36,6 +36,8 @@ test: .venv/installed-dev ## format, lint, types, and all tests
 	$(MAKE) -j2 lint all-tests
 
 # The ignored files import an engine or a browser during collection, before markers can deselect them.
+# Nothing waits for a browser or a server here, so a third worker would only import everything once more.
+check-tests: WORKERS := $(or $(WORKERS),2)
 check-tests: .venv/installed-dev
 	$(PYTEST) -m "not engine and not browser and not server" --hypothesis-profile=check --ignore=tests/e2e \
 		$(foreach path,engine runtime/test_sampling.py runtime/test_torch_threads.py,--ignore=tests/$(path))
