@@ -108,8 +108,8 @@ def test_ten_thousand_words_are_compared_within_seconds(name: str) -> None:
 
 
 def test_many_stretches_of_repeated_words_take_little_time() -> None:
-    """Each takes difflib up to a second: its time is cubic if all words are equal."""
+    """Each of the 200 takes difflib up to a second: its time is cubic if all words are equal."""
     left, right = ("".join(f"{words * 80} mark{n} " for n in range(200)) for words in ("a a ", "a b "))
     started = time.process_time()
     _check(left, right)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 60  # 2 s, and 8 s under coverage
