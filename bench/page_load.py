@@ -56,6 +56,9 @@ _OPEN = """async (messages) => {
 }"""
 
 
+_IMPORT = 120_000  # milliseconds, for the longest chat
+
+
 def measure_rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "page-load"
     home.mkdir()
@@ -182,7 +185,8 @@ def _import_chat(chat: ChatPage, turns: int, file: Path) -> None:
     ]
     file.write_text(json.dumps({"title": "Imported", "messages": messages}), encoding="utf-8")
     chat.import_file(file)
-    expect(chat.page.locator("#phi3-chat .message-row")).to_have_count(2 * turns)
+    rows = chat.page.locator("#phi3-chat .message-row")
+    expect(rows).to_have_count(2 * turns, timeout=_IMPORT)
 
 
 def _task_seconds(session: CDPSession) -> float:
