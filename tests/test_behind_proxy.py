@@ -10,7 +10,7 @@ import pytest
 from phi3_ui import server
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from phi3_ui.uvicorn_server import create_config
 from tests.support.asgi_client import Client, running
 from tests.support.logins import hash_logins
@@ -82,7 +82,7 @@ def test_a_person_logs_in_uses_the_page_and_logs_out(client: Client, headers: di
         return client.send("GET", path, headers=headers)
 
     login = get("/").text
-    assert f"{PUBLIC}/{STATIC_ADDRESS}/login.js" in _addresses(login, f"{PUBLIC}/")
+    assert f"{PUBLIC}/{STATIC_URL}/login.js" in _addresses(login, f"{PUBLIC}/")
     assert all(address.startswith(f"{PUBLIC}/") for address in _addresses(login, f"{PUBLIC}/"))
 
     cookie = _log_in(client, headers)

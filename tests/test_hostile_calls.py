@@ -16,7 +16,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 from tests.support.asgi_client import Client, running
 from tests.support.build_cache import create_store
@@ -127,7 +127,7 @@ def test_a_call_with_what_is_no_key_of_a_page(client: Client, events: list[dict[
 _PLACES = [
     *("/gradio_api/file=", "/gradio_api/queue/data?session_hash=nobody-"),
     *("/gradio_api/info?all_endpoints=", "/gradio_api/startup-events?", "/assets/", "/static/", "/svelte/", "/phi3/"),
-    *(f"/{STATIC_ADDRESS}/", "/phi3/older/vendor/", "/config?", "/pwa_icon/", "/theme.css?", "/?login="),
+    *(f"/{STATIC_URL}/", "/phi3/older/vendor/", "/config?", "/pwa_icon/", "/theme.css?", "/?login="),
 ]
 
 

@@ -28,7 +28,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.testing import log_scripted_model
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from phi3_ui.ui.open_pages import OpenPages
 from tests.support.asgi_client import Client, running
 from tests.support.build_cache import create_store
@@ -95,11 +95,11 @@ def test_the_page_is_compressed_and_hashed_assets_are_cached_for_good(client: Cl
     asset = re.search(r"assets/[\w-]+\.js", page.text)
     assert asset
     assert client.get(f"/{asset[0]}").headers["cache-control"] == CACHED_FOREVER
-    own = client.get(f"/{STATIC_ADDRESS}/chat/view.js")
+    own = client.get(f"/{STATIC_URL}/chat/view.js")
     assert (own.headers["cache-control"], own.headers["content-encoding"]) == (CACHED_FOREVER, "gzip")
     older = client.get("/phi3/0123456789abcdef/static/chat/view.js")
     assert (older.headers["cache-control"], older.content) == ("no-store", own.content)
-    for missing in ("/assets/nothing.js", f"/{STATIC_ADDRESS}/nothing.js"):
+    for missing in ("/assets/nothing.js", f"/{STATIC_URL}/nothing.js"):
         assert "immutable" not in client.get(missing).headers.get("cache-control", "")
 
 

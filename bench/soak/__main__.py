@@ -23,7 +23,7 @@ from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.ui.asset_address import ICONS_ADDRESS
+from phi3_ui.ui.asset_urls import ICONS_URL
 from tests.support.app_server import Server, find_free_port, serve, wait_until
 
 _EXCUSED_SECONDS = 60.0  # after a kill: the app starts, the model is loaded, the page reconnects
@@ -105,7 +105,7 @@ class Soak:
         The pool grows with concurrent calls, and ends threads that have been idle for 10 s only when it is used again. A
         thread leaked by a call stays, and is counted.
         """
-        with urllib.request.urlopen(f"{self.server.url}/{ICONS_ADDRESS}", timeout=60) as response:
+        with urllib.request.urlopen(f"{self.server.url}/{ICONS_URL}", timeout=60) as response:
             response.read()  # a file, which the app reads in the pool
         time.sleep(1)
 

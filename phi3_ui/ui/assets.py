@@ -1,4 +1,4 @@
-"""Serves the browser's modules and style sheets, static/ and vendor/, and has browsers cache these and Gradio's."""
+"""Serves the browser's modules and style sheets (static/ and vendor/), and lets browsers cache them and Gradio's assets."""
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -7,7 +7,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from phi3_ui.ui.asset_address import ASSET_FOLDER, ASSET_VERSION
+from phi3_ui.ui.asset_urls import ASSET_FOLDER, ASSET_VERSION
 
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
 
@@ -33,7 +33,7 @@ def create_assets() -> Starlette:
 
 
 class CacheHashedAssets:
-    """ASGI middleware: lets browsers cache Gradio's assets, whose names contain a hash of their content, without revalidation."""
+    """ASGI middleware that lets browsers cache Gradio's assets without revalidation: their names contain a content hash."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import ViewportSize, expect
 
 from phi3_ui.testing import Reply
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.e2e.conftest import App
 from tests.support.chat_page import ChatPage
 
@@ -29,7 +29,7 @@ DRAW = """async (lists) => {
   }
   chat.remove();
   return shown;
-}""".replace("STATIC", STATIC_ADDRESS)
+}""".replace("STATIC", STATIC_URL)
 PHONE: ViewportSize = {"width": 390, "height": 844}
 LONG = "\n\n".join(f"Line {number}" for number in range(40))
 

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
@@ -17,7 +17,7 @@ MANY = """(count) => {
     const texts = { "models.choose": "Choose", "models.filter": "Filter", "models.none_found": "None", add: "Add" };
     menu.default({ element, props: { value: [{ name: "many", rows }] }, watch: () => {}, texts });
   });
-}""".replace("STATIC", STATIC_ADDRESS)
+}""".replace("STATIC", STATIC_URL)
 
 
 def test_a_model_is_picked_by_the_keyboard_alone(app: App, chat: ChatPage) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.e2e.conftest import App, OpenPage
 from tests.e2e.test_export import save
 from tests.support.chat_page import LOAD, ChatPage
@@ -29,7 +29,7 @@ DRAW = """async (texts) => {
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
   return shown;
-}""".replace("STATIC", STATIC_ADDRESS)
+}""".replace("STATIC", STATIC_URL)
 
 
 def test_any_question_is_displayed_exactly_as_typed(chat: ChatPage) -> None:

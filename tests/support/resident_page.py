@@ -1,4 +1,4 @@
-"""One page that tests use one after the other, each with a new chat: loading a page costs as much as four turns."""
+"""A page shared by consecutive tests, each of which starts a new chat: loading a page costs as much as four turns."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ from playwright.sync_api import Error, Page
 
 from tests.support.chat_page import SECONDS, ChatPage
 
-_MAX_TESTS = 12  # until its list of chats is long
+_MAX_TESTS = 12  # more would make its chat list long
 _RESET = 20 * SECONDS
-# What a test may have left: another view, a dialog, a notice, files or a draft, a changed setting, narrow or closed panels.
+# Possible leftovers of a test: another view, a dialog, a notice, files or a draft, a changed setting, closed panels.
 _IS_FRESH = """() => {
   const isSeen = (element) => element.checkVisibility({ visibilityProperty: true });
   const leftovers = "dialog, [role=dialog], .toast-body, .phi3-menu, .phi3-view, .phi3-files li, .phi3-rename, .phi3-error";
@@ -21,7 +21,7 @@ _IS_FRESH = """() => {
 
 
 class ResidentPage:
-    """Lends the page as a test would open it, but that its visitor has chats; opens another where that cannot be had."""
+    """Lends a page that looks freshly opened, except that its visitor has chats. Opens a new page if resetting the old one fails."""
 
     def __init__(self, open_page: Callable[[], ChatPage], model: str) -> None:
         self._open_page = open_page
@@ -30,7 +30,7 @@ class ResidentPage:
         self._tests = 0
 
     def lend(self) -> ChatPage:
-        """The page, with an empty chat and this model picked and loaded."""
+        """Return the page, with an empty chat and the model selected and loaded."""
         if self._chat is None or self._tests >= _MAX_TESTS or not self._reset(self._chat):
             self.close()
             self._chat, self._tests = self._open_page(), 0
@@ -38,7 +38,7 @@ class ResidentPage:
         return self._chat
 
     def close(self) -> None:
-        """Close it with its context."""
+        """Close the page and its browser context."""
         if self._chat:
             self._chat.page.context.close()
             self._chat = None
@@ -61,7 +61,7 @@ class ResidentPage:
                 chat.choose(self._model)
             chat.wait_until_loaded()
             return bool(page.evaluate(_IS_FRESH))
-        except (Error, AssertionError):  # whatever the test has left there
+        except (Error, AssertionError):  # the test left the page in a state that cannot be reset
             return False
         finally:
             page.set_default_timeout(30 * SECONDS)

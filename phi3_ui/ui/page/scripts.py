@@ -6,7 +6,7 @@ Those of static/chat/ import one another and the libraries in vendor/, so the br
 import json
 from pathlib import Path
 
-from phi3_ui.ui.asset_address import ICONS_ADDRESS, STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import ICONS_URL, STATIC_URL
 
 _STATIC = Path(__file__).parents[1] / "static"
 
@@ -44,7 +44,7 @@ import(new URL("STATIC/MODULE", document.baseURI)).then(
   (module) => module.default({ element, props, watch, trigger, texts, data: DATA }),
   (error) => console.error(error),
 );
-""".replace("STATIC", STATIC_ADDRESS)
+""".replace("STATIC", STATIC_URL)
 _CHAT_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 const starters = STARTERS[navigator.language.split("-")[0]] ?? STARTERS.en;
@@ -55,13 +55,13 @@ import(new URL("STATIC/chat/view.js", document.baseURI)).then(
     element.textContent = texts.chat_not_loaded;
   },
 );
-""".replace("STATIC", STATIC_ADDRESS)
+""".replace("STATIC", STATIC_URL)
 REPLAY_JS = """
 import(new URL("STATIC/chat/replay.js", document.baseURI)).then(
   (view) => view.default(element, props, watch),
   (error) => console.error("The comparison cannot be shown:", error),
 );
-""".replace("STATIC", STATIC_ADDRESS)
+""".replace("STATIC", STATIC_URL)
 # The chat's script sets the function and reads the value, which may arrive before it or while a chat is drawn.
 RUNNING_JS = """
 watch("value", () => {
@@ -113,7 +113,7 @@ def translate_toasts_js(texts: dict[str, dict[str, str]]) -> str:
 
 def conversations_js(texts: dict[str, dict[str, str]]) -> str:
     """Return the script of the chat list and the menus; `texts` by language and key."""
-    menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts, {json.dumps(ICONS_ADDRESS)})"
+    menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts, {json.dumps(ICONS_URL)})"
     return _with_texts(texts, f"{menus};\n{_load_function('conversations.js')}(trigger, texts)")
 
 

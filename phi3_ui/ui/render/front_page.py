@@ -6,7 +6,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from phi3_ui.i18n.translate import tr
-from phi3_ui.ui.asset_address import STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import STATIC_URL
 from phi3_ui.ui.render.templating import render
 
 Theme = Literal["system", "light", "dark"]
@@ -48,7 +48,7 @@ _STOP_CLOCK = r"""<script>
 </script>"""
 # Only useful in another page's frame.
 _ADD_RESIZER = "document.head.appendChild(script);"
-_STYLE = f"""<link rel="stylesheet" href="{STATIC_ADDRESS}/tokens.css"><style>
+_STYLE = f"""<link rel="stylesheet" href="{STATIC_URL}/tokens.css"><style>
 body {{ background: var(--bg) !important; }}
 #phi3-opening {{ position: fixed; inset: 0; z-index: -1; display: grid; place-content: center; color: var(--ink-3); font: 16px sans-serif; }}
 </style>"""

@@ -2,11 +2,11 @@
 
 from markupsafe import Markup
 
-from phi3_ui.ui.asset_address import ICONS_ADDRESS
+from phi3_ui.ui.asset_urls import ICONS_URL
 
 _ICON = Markup('<svg class="phi3-svg" aria-hidden="true"><use href="{}#{}"/></svg>')
 
 
 def icon(name: str) -> Markup:
     """Return the icon with this id in static/icons.svg."""
-    return _ICON.format(ICONS_ADDRESS, name)
+    return _ICON.format(ICONS_URL, name)

@@ -10,7 +10,7 @@ from jinja2.ext import Extension
 from markupsafe import Markup
 
 from phi3_ui.i18n.translate import tr
-from phi3_ui.ui.asset_address import ICONS_ADDRESS, STATIC_ADDRESS
+from phi3_ui.ui.asset_urls import ICONS_URL, STATIC_URL
 
 
 class _JoinLines(Extension):
@@ -26,7 +26,7 @@ _ENVIRONMENT = Environment(
     autoescape=True,
     undefined=StrictUndefined,
 )
-_ENVIRONMENT.globals |= {"static_address": STATIC_ADDRESS, "icons_address": ICONS_ADDRESS}
+_ENVIRONMENT.globals |= {"static_url": STATIC_URL, "icons_url": ICONS_URL}
 
 
 def render(template: str, language: str, **values: Any) -> Markup:

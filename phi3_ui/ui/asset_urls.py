@@ -1,4 +1,4 @@
-"""The URL of the browser's modules and style sheets. It contains a hash of them, so that browsers may cache them indefinitely."""
+"""The URLs of the browser's modules and style sheets. They contain a hash of all files, so that browsers may cache them indefinitely."""
 
 import hashlib
 from pathlib import Path
@@ -19,6 +19,6 @@ def _hash_assets() -> str:
 
 
 ASSET_VERSION: Final = _hash_assets()
-STATIC_ADDRESS: Final = f"phi3/{ASSET_VERSION}/static"
-"""Where static/ is served, relative to the page. Its modules find vendor/ beside it."""
-ICONS_ADDRESS: Final = f"{STATIC_ADDRESS}/icons.svg"
+STATIC_URL: Final = f"phi3/{ASSET_VERSION}/static"
+"""The URL of static/, relative to the page. Its modules load vendor/ from beside it."""
+ICONS_URL: Final = f"{STATIC_URL}/icons.svg"
