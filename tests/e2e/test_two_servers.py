@@ -124,8 +124,8 @@ def _open(deployment: Deployment, new_visitor: NewVisitor, server: str) -> ChatP
 
 def test_a_user_finds_the_same_chats_on_both_servers(deployment: Deployment, new_visitor: NewVisitor) -> None:
     first, second = (_open(deployment, new_visitor, cookie) for cookie in _find_cookies(deployment))
-    for address in deployment.addresses:
-        assert address in deployment.nginx.upstreams("POST"), "each server has its page"
+    # A page is ready before nginx has logged what it sent.
+    wait_until(lambda: set(deployment.addresses) <= set(deployment.nginx.upstreams("POST")))
 
     first.answer("Asked at the first server")
     second.chats.filter(has_text="Asked at the first server").wait_for(timeout=ANSWER)
