@@ -1,6 +1,6 @@
 """Every string a user sees, in English and Romanian, with plurals, numbers and dates by CLDR (through Babel).
 
-Static labels are translated in the browser (Gradio gets `BROWSER_TEXTS`); what the server writes is translated here,
+Static labels are translated in the browser (from `BROWSER_TEXTS`); what the server writes is translated here,
 by the same first choice of the browser's languages, so the two always agree.
 """
 

@@ -1,23 +1,49 @@
 """The page's configuration that Gradio sends to the browser."""
 
+import json
+import re
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gradio as gr
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.settings import Settings
 from phi3_ui.ui.page.layout import build_ui
+from phi3_ui.ui.page.texts import I18N
 from tests.ui.handlers.doubles import App
 
 
-def test_the_page_of_a_space_asks_no_other_host_whether_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYSTEM", "spaces")
-    monkeypatch.setenv("SPACE_ID", "someone/phi3-chat")
+@pytest.fixture(scope="module")
+def blocks() -> Iterator[gr.Blocks]:
+    """The page of a Space."""
     services = cast(Any, App().services)
     services.settings = Settings.read({})
     services.evaluations = services.imports = SimpleNamespace()
-    with start_blocking_portal() as portal:  # Gradio's queue asks for a loop
-        blocks = portal.call(build_ui, services)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYSTEM", "spaces")
+        patch.setenv("SPACE_ID", "someone/phi3-chat")
+        with start_blocking_portal() as portal:  # Gradio's queue asks for a loop
+            yield portal.call(build_ui, services)
 
+
+def test_the_page_of_a_space_asks_no_other_host_whether_it_runs(blocks: gr.Blocks) -> None:
     assert blocks.get_config_file()["space_id"] is None
+
+
+def test_the_page_contains_the_texts_of_its_components_and_no_others(blocks: gr.Blocks) -> None:
+    components = json.dumps(blocks.get_config_file()["components"], default=str)
+    used = set(re.findall(r'translation_metadata\W+key\W+([^"\\]+)', components))
+    assert used >= {"chat", "comment", "comment.keep"}
+    for language, texts in I18N.translations_dict.items():
+        assert texts == {key: BROWSER_TEXTS[language][key] for key in texts}
+        assert texts.keys() >= used, language  # pages with other settings, in this process, may use more
+        assert "error.load_failed" not in texts
+
+
+def test_an_unknown_text_is_reported_when_the_page_is_built() -> None:
+    with pytest.raises(KeyError, match="no_such_text"):
+        I18N("no_such_text")
