@@ -49,8 +49,11 @@ def test_the_app_knows_that_the_onnx_model_is_batched_and_the_pipeline_is_not(ho
 
 
 def test_a_cut_answer_goes_on_as_if_it_had_not_been_cut(hosted: HostedModel) -> None:
+    # The model is sure of each token. Without AVX-512 VNNI, int8 kernels for prefill and decode round differently, so that where
+    # two tokens are about equally likely, an answer may go on with the other one.
+    messages = (Message("user", 'Write JSON with keys "a" and "b".'),)
+
     def ask(max_tokens: int, prefix: str = "") -> Completed:
-        messages = (Message("user", QUESTIONS[0]),)
         request = ChatRequest(messages, GenerationParams(max_tokens, temperature=0.0), prefix=prefix)
         *deltas, end = [one for one in hosted.answer(request, CancelToken()) if isinstance(one, TextDelta | Completed)]
         assert isinstance(end, Completed)
