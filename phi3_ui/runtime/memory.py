@@ -18,9 +18,9 @@ def _accelerator_memory(device: Any) -> int | None:
 
     if device.type == "cpu":
         return None
-    try:
-        return int(torch.accelerator.get_memory_info(device)[1])
-    except (RuntimeError, NotImplementedError):
+    try:  # torch.accelerator.get_memory_info does not exist before torch 2.10
+        return int(torch.get_device_module(device).mem_get_info(device)[1])
+    except (AttributeError, RuntimeError):
         return None  # the device shares the host's memory, or does not report its own
 
 
