@@ -144,9 +144,8 @@ class HookedPipeline:
         pipeline.preprocess = self._hooked_preprocess
         self._model = pipeline.model
         self._prefill_threads, self._decode_threads = choose_thread_counts(pipeline.model)
-        self._cache = PipelineKVCache(
-            pipeline.model, memory_budget(pipeline.model.device) if budget is None else budget
-        )
+        self._budget = budget
+        self._cache = self._create_cache()
         self._current: ContextVar[GenerationHook | None] = ContextVar("generation_hook", default=None)
         self._generate = pipeline.model.generate
         pipeline.model.generate = self._hooked_generate
@@ -167,6 +166,12 @@ class HookedPipeline:
         if self._model.device.type != device:
             self._model.to(device)
             self._pipeline.device = torch.device(device)
+            self._cache = self._create_cache()
+
+    def _create_cache(self) -> PipelineKVCache:
+        """Create an empty KV cache on the model's current device."""
+        budget = memory_budget(self._model.device) if self._budget is None else self._budget
+        return PipelineKVCache(self._model, budget)
 
     def encode(self, prompt: str) -> list[int]:
         """Return the token ids that the model gets for `prompt`."""

@@ -24,7 +24,9 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.contracts.pipeline_chat import PipelineChatAdapter
+from phi3_ui.runtime.generation_hook import HookedPipeline
 from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
+from phi3_ui.runtime.torch_threads import use_threads
 from tests.conftest import Demo
 from tests.support.build_cache import create_store
 from tests.support.tiny_models import LONG_CONTEXT, TinyModels, TinyStore
@@ -295,3 +297,16 @@ def test_other_generation_modes_bypass_the_slots(load: Load, named: dict[str, An
         setattr(chat.model.get_raw_model().generation_config, name, value)
     assert chat.cached_tokens((LONG,)) == chat.cached_tokens((LONG,)) == 0
     assert chat.cache._slots == []
+
+
+@pytest.mark.parametrize(("given", "moved"), [(None, 1 << 20), (1 << 25, 1 << 25)], ids=["found", "given"])
+def test_a_moved_model_has_the_budget_of_its_new_device(
+    load: Load, monkeypatch: pytest.MonkeyPatch, given: int | None, moved: int
+) -> None:
+    budgets = {"cpu": 1 << 30, "meta": 1 << 20}
+    monkeypatch.setattr("phi3_ui.runtime.generation_hook.memory_budget", lambda device: budgets[device.type])
+    pipeline = HookedPipeline(load().get_raw_model(), lambda _: True, given)
+    assert pipeline.cache_stats().budget_bytes == (given or 1 << 30)
+    with use_threads(1):
+        pipeline.move_to("meta")  # stands in for a GPU
+    assert pipeline.cache_stats().budget_bytes == moved
