@@ -40,7 +40,7 @@ test: .venv/installed-dev ## format, lint, types, and all tests
 check-tests: WORKERS := $(or $(WORKERS),2)
 check-tests: .venv/installed-dev
 	$(PYTEST) -m "not engine and not browser and not server" --hypothesis-profile=check --ignore=tests/e2e \
-		$(foreach path,engine runtime/test_sampling.py runtime/test_torch_threads.py,--ignore=tests/$(path))
+		$(foreach path,engine runtime/test_memory.py runtime/test_sampling.py runtime/test_torch_threads.py,--ignore=tests/$(path))
 
 all-tests: .venv/installed-dev
 	$(BIN)/python -m tests.support.browser
