@@ -1,7 +1,6 @@
 """The composition root: settings → services → page → FastAPI application. Imports Gradio and MLflow."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -40,6 +39,7 @@ from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
+from phi3_ui.ui.event_queue import EventDrivenQueue
 from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.host_guard import HostGuard
 from phi3_ui.ui.import_route import ImportRoute
@@ -59,8 +59,6 @@ from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
 
 _MAX_THREADS = 100  # each streaming answer occupies one while it waits for its next text
-# By default, Gradio polls for new events every millisecond, which takes 7 % of a core when idle.
-_QUEUE_SLEEP = 0.01  # seconds
 _STOP_SECONDS = 3.0  # for each running answer at shutdown
 
 
@@ -191,8 +189,8 @@ def _mount_page(
     """Mount the page at the root of `app`, and return Gradio's own application and the guard of its calls."""
     settings = services.settings
     blocks.max_threads = _MAX_THREADS  # read by `queue` and the lifespan
-    blocks.queue(api_open=True, max_size=sys.maxsize)  # on a ZeroGPU Space the default is one event
-    blocks._queue.sleep_when_free = _QUEUE_SLEEP
+    blocks.queue(api_open=True)
+    blocks._queue = EventDrivenQueue(blocks)
     calls = PageCalls(blocks._queue, services.pages, find_login)
     gr.mount_gradio_app(
         app,
