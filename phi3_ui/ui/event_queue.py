@@ -11,9 +11,13 @@ from typing_extensions import override
 if TYPE_CHECKING:
     import gradio as gr
 
+_JOIN_SECONDS = 0.005
+"""The page should get an event's id, the response to its request, before the event's first message in the stream. Otherwise
+Gradio's page keeps the message until then, and counts an event that has ended by then as running."""
+
 
 class EventDrivenQueue(Queue):
-    """Gradio's queue, which starts an event when it arrives or another one ends.
+    """Gradio's queue, which starts an event soon after it arrives or another one ends.
 
     Gradio 6.31 polls instead: for events every millisecond, and for progress every ten, of which the page's events report none.
     This took 7 % of a core when idle, and 2 % at a hundredth of a second.
@@ -32,11 +36,11 @@ class EventDrivenQueue(Queue):
 
     @override
     async def push(self, *arguments: Any, **keywords: Any) -> Any:
-        """Add an event."""
+        """Add an event, which starts after `_JOIN_SECONDS`."""
         try:
             return await super().push(*arguments, **keywords)
         finally:
-            self._has_changed.set()
+            asyncio.get_running_loop().call_later(_JOIN_SECONDS, self._has_changed.set)
 
     @override
     async def process_events(self, *arguments: Any, **keywords: Any) -> None:

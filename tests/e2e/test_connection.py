@@ -15,7 +15,7 @@ let notify;
 globalThis.fetch = async (...source) => {
   const response = await request(...source);
   const { pathname } = new URL(response.url);
-  if (pathname.endsWith("/queue/join") && globalThis.isHolding) {
+  if (pathname.endsWith("/queue/join") && globalThis.heldText && source[1].body.includes(heldText)) {
     const { event_id: id } = await response.clone().json();
     while ((counts.get(id) ?? 0) < 2) await new Promise((done) => notify = done);
   }
@@ -28,7 +28,7 @@ globalThis.fetch = async (...source) => {
   const texts = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({ transform: count }));
   return new Response(texts.pipeThrough(new TextEncoderStream()), response);
 };"""
-"""Delays the id of an event until the stream has delivered two of its messages."""
+"""Delays the id of an event that sends `heldText` until the stream has delivered two of its messages."""
 
 SEA, MOON = "Write a story about the sea.", "Write a story about the moon."
 
@@ -101,8 +101,9 @@ def test_no_update_is_lost_when_a_stream_is_ahead_of_its_request(app: App, new_v
     visitor.add_init_script(HOLD_EVENT_IDS)
     chat = open_chat(visitor, app.server)
     chat.ask(MOON)  # keeps the stream open
+    chat.wait_for_text()
     chat.start_new_chat()
-    chat.page.evaluate("() => { globalThis.isHolding = true; }")
+    chat.page.evaluate("text => { globalThis.heldText = text; }", SEA)
     chat.ask(SEA)
     expect(chat.answers.last).to_have_text("Once")
     expect(chat.stop).to_be_visible()
