@@ -56,7 +56,9 @@ VARIANTS = (
 
 def link_checkpoint(bench: Bench) -> Path:
     """Link the demo model's fp32 checkpoint into a folder that the builder accepts."""
-    stored = Path(mlflow.artifacts.download_artifacts(bench.entries["chat"].uri))
+    entry = bench.entries["chat"]
+    mlflow.set_tracking_uri(entry.tracking_uri)
+    stored = Path(mlflow.artifacts.download_artifacts(entry.uri))
     folder = bench.temporary / "checkpoint"
     if not folder.exists():
         folder.mkdir()
