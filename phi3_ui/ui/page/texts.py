@@ -1,5 +1,7 @@
 """The page's constant texts, which Gradio translates in the browser."""
 
+import threading
+
 import gradio as gr
 from gradio.i18n import I18nData
 from typing_extensions import override
@@ -12,21 +14,25 @@ class _UsedTexts(gr.I18n):
 
     def __init__(self, texts: dict[str, dict[str, str]]) -> None:
         super().__init__(**texts)
-        self._keys: dict[str, None] = {}
+        self._keys = set[str]()
+        self._lock = threading.Lock()  # one app's page may be built while another's is sent
 
     @override
     def __call__(self, key: str) -> I18nData:
         """Return the text `key` for a component. Raises KeyError if there is no such text."""
         for texts in self.translations.values():
             texts[key]
-        self._keys[key] = None
+        with self._lock:
+            self._keys.add(key)
         return super().__call__(key)
 
     @property
     @override
     def translations_dict(self) -> dict[str, dict[str, str]]:
         """The used texts by language and key."""
-        return {language: {key: texts[key] for key in self._keys} for language, texts in self.translations.items()}
+        with self._lock:
+            keys = sorted(self._keys)
+        return {language: {key: texts[key] for key in keys} for language, texts in self.translations.items()}
 
 
 I18N = _UsedTexts(BROWSER_TEXTS)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from anyio.from_thread import start_blocking_portal
 from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.settings import Settings
 from phi3_ui.ui.page.layout import build_ui
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.texts import I18N, _UsedTexts
 from tests.ui.handlers.doubles import App
 
 
@@ -42,6 +43,22 @@ def test_the_page_contains_the_texts_of_its_components_and_no_others(blocks: gr.
         assert texts == {key: BROWSER_TEXTS[language][key] for key in texts}
         assert texts.keys() >= used, language  # pages with other settings, in this process, may use more
         assert "error.load_failed" not in texts
+
+
+def test_a_page_is_built_while_another_is_sent() -> None:
+    names = [f"text {number}" for number in range(2000)]
+    texts = _UsedTexts({"en": dict.fromkeys(names, "")})
+
+    def build() -> None:
+        for name in names:
+            texts(name)
+
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build)
+        while not building.done():
+            assert len(texts.translations_dict["en"]) <= len(names)
+        building.result()
+    assert texts.translations_dict["en"].keys() == set(names)
 
 
 def test_an_unknown_text_is_reported_when_the_page_is_built() -> None:
