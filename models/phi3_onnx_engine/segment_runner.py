@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 _LOG_SEVERITY = 3  # onnxruntime's level for errors
 _MAX_SEGMENTS = 64  # limit for graphs from elsewhere; this project's have a few
+_MAX_IDLE_STEPS = 4  # kept for reuse: the current decode step, full prefill chunks, and a few others
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
@@ -55,6 +57,7 @@ class SegmentRunner:
         self._segments = [_Segment(session) for session in (first, *(_open(one, options) for one in others))]
         self._names: list[str] = []
         self._tensors: list[Tensor] = []
+        self._idle_steps: list[_Step] = []
 
     @property
     def count(self) -> int:
@@ -79,34 +82,64 @@ class SegmentRunner:
 
         The last segment writes the logits. While suspended, other rows may be computed, and a single row may move.
         """
-        carried: dict[str, Any] = {}
+        step = self._take_step(inputs)
         for number, segment in enumerate(self._segments):
             if number:
                 yield
-            binding = self._bind(segment, rows[0].index, count)
-            for name in segment.inputs:
-                if name in carried:
-                    binding.bind_ortvalue_input(name, carried[name])
-                elif name in inputs:
-                    binding.bind_cpu_input(name, inputs[name])
-            for name in segment.carried:
-                binding.bind_output(name, "cpu")
+            binding = self._bind(segment, rows[0].index, count, step)
             if "logits" in segment.shapes:
                 binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
             segment.session.run_with_iobinding(binding, run_options)
-            if segment.carried:  # the last outputs bound, since only a segment that carries nothing has the logits
-                carried |= zip(segment.carried, binding.get_outputs()[-len(segment.carried) :], strict=True)
+            if any(name not in step.carried for name in segment.carried):
+                # The last outputs bound, since only a segment that carries nothing has the logits.
+                step.carried |= zip(segment.carried, binding.get_outputs()[-len(segment.carried) :], strict=True)
+        self._idle_steps = [*self._idle_steps[1 - _MAX_IDLE_STEPS :], step]
 
-    def _bind(self, segment: "_Segment", first: int, count: int) -> Any:
-        """Bind the keys and values of these rows, which are read and written in place."""
-        if (first, count) not in segment.bindings:
-            binding = segment.bindings[first, count] = segment.session.io_binding()
+    def _take_step(self, inputs: dict[str, Any]) -> "_Step":
+        """Return the tensors of a step with these inputs: those of an earlier step of the same shape, unless it is suspended."""
+        shapes = [array.shape for array in inputs.values()]
+        for step in self._idle_steps:
+            if step.shapes == shapes:
+                self._idle_steps.remove(step)
+                for name, array in inputs.items():
+                    np.copyto(step.inputs[name], array)
+                return step
+        return _Step(
+            {name: array.copy() for name, array in inputs.items()}, shapes
+        )  # contiguous, else onnxruntime would copy
+
+    def _bind(self, segment: "_Segment", first: int, count: int, step: "_Step") -> Any:
+        """Bind a step's tensors, and the keys and values of these rows, which are read and written in place."""
+        bound = segment.bindings.get((first, count))
+        if bound is None:
+            bound = segment.bindings[first, count] = _Binding(segment.session.io_binding())
             for name, tensor in zip(self._names, self._tensors, strict=True):
                 if _PAST + name in segment.shapes:
                     rows = tensor[first : first + count]
-                    for bind, prefix in ((binding.bind_input, _PAST), (binding.bind_output, _PRESENT)):
+                    for bind, prefix in ((bound.binding.bind_input, _PAST), (bound.binding.bind_output, _PRESENT)):
                         bind(f"{prefix}{name}", "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
-        return segment.bindings[first, count]
+        if bound.step is not step:
+            segment.bind_step(bound, step)
+        return bound.binding
+
+
+@dataclass(eq=False)
+class _Step:
+    """The tensors of a step other than keys, values and logits. Binding new ones for each step takes an eighth of a decode step."""
+
+    inputs: dict[str, Any]
+    shapes: list[tuple[int, ...]]
+    """Of the inputs, in their order."""
+    carried: dict[str, Any] = field(default_factory=dict)
+    """Tensors passed from segment to segment, allocated by onnxruntime when they are first computed."""
+
+
+@dataclass
+class _Binding:
+    """The keys and values of some rows, bound to a session; also the tensors of `step`, unless it is None."""
+
+    binding: Any
+    step: _Step | None = None
 
 
 class _Segment:
@@ -118,8 +151,24 @@ class _Segment:
         self.inputs = [one.name for one in session.get_inputs() if not one.name.startswith(_PAST)]
         written = [one.name for one in session.get_outputs()]
         self.carried = [name for name in written if name != "logits" and not name.startswith(_PRESENT)]
-        self.bindings: dict[tuple[int, int], Any] = {}
+        self.bindings: dict[tuple[int, int], _Binding] = {}
         """By first row and number of rows."""
+
+    def bind_step(self, bound: _Binding, step: _Step) -> None:
+        """Bind a step's tensors; onnxruntime allocates carried ones that were never computed."""
+        for name in self.inputs:
+            if name in step.carried:
+                bound.binding.bind_ortvalue_input(name, step.carried[name])
+            elif name in step.inputs:
+                bound.binding.bind_cpu_input(name, step.inputs[name])
+        is_complete = True
+        for name in self.carried:
+            if name in step.carried:
+                bound.binding.bind_ortvalue_output(name, step.carried[name])
+            else:
+                bound.binding.bind_output(name, "cpu")
+                is_complete = False
+        bound.step = step if is_complete else None
 
 
 def _open(model: bytes | Path, options: Any) -> Any:
