@@ -253,18 +253,19 @@ def open_browser(page: Any, model: str) -> Iterator[AnswerPath]:
     from tests.support.chat_page import ChatPage
 
     chat = ChatPage(page).wait_until_ready().pick(model)
-    chat.setting("Temperature", 0)
     page.evaluate(WATCH)
 
     def answer(tokens: int) -> Speed:
-        chat.setting("Max tokens", tokens)
-        chat.new_chat.click()
-        page.wait_for_function("document.querySelectorAll('#phi3-chat [data-testid]').length <= 1")
+        chat.start_new_chat()
+        chat.set_setting("Temperature", 0)  # a new chat starts with the defaults
+        chat.set_setting("Max tokens", tokens)
         page.evaluate("() => { phi3Bench.points = []; phi3Bench.shown = ''; }")
         chat.message.fill(QUESTION)
         started = page.evaluate("performance.now() / 1000")
         chat.send.click()
         chat.wait_for_caption(1)
+        if f" {tokens} out " not in (caption := chat.captions.inner_text()):
+            raise RuntimeError(f"the answer does not have {tokens} tokens: {caption}")
         return measure_speed(started, page.evaluate("phi3Bench.points"), tokens)
 
     yield answer
