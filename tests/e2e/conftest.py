@@ -1,8 +1,8 @@
-"""A real Chromium, and apps that the tests share: one with scripted models, one with the demo's engines.
+"""Fixtures: Chromium, and two apps shared by the tests, one with scripted models and one with the demo's engines.
 
-A test gets visitors of its own, each in a fresh browser context, so that no test sees another's chats; or an empty `chat`
-of a page that it shares, where other chats do not matter. Only tests that restart or configure an app start one of their
-own.
+A test either opens pages as its own visitors, each with a separate browser context, and sees no other test's chats; or uses
+`chat`, an empty chat on a shared page, if other chats do not matter. Only tests that restart or configure an app start
+their own.
 """
 
 import re
@@ -40,19 +40,19 @@ DESKTOP: ViewportSize = {"width": 1400, "height": 900}
 NewVisitor = Callable[..., BrowserContext]
 OpenPage = Callable[..., ChatPage]
 
-expect.set_options(timeout=30_000)  # milliseconds: the page shares its cores with everything else
+expect.set_options(timeout=30_000)  # milliseconds; the page shares its cores with everything else
 
 
 @dataclass(frozen=True)
 class ScriptedStore:
-    """A store with two scripted models; `model` is the newest, and so the one that a new page selects."""
+    """A store with two scripted models; `model` is the newest, which a new page selects."""
 
     home: Path
     model: ScriptedModel
     other: ScriptedModel
 
     def copy_to(self, home: Path) -> Path:
-        """Give another app the models, approved: the store knows where their files are."""
+        """Copy the database to another app's home and approve the models; their files stay in place."""
         shutil.copy(self.home / "mlflow.db", home / "mlflow.db")
         approve_models(f"sqlite:///{home / 'mlflow.db'}", home)
         return home
@@ -66,9 +66,9 @@ class App:
     model: ScriptedModel
     other: ScriptedModel
     mlflow_url: str
-    """Where the app looks for MLflow's UI; nothing is served there unless a test does so."""
+    """The URL at which the app expects MLflow's UI; nothing listens there unless a test starts a server."""
     initial_model_processes: list[psutil.Process]
-    """The processes that ran before the first page was opened."""
+    """The model processes that ran before the first page was opened."""
 
     def traces(self, count: int, *pages: ChatPage) -> list[Trace]:
         """Return the `count` traces of the chats that these pages list."""
@@ -78,9 +78,9 @@ class App:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
-        yield launched
-        launched.close()
+        instance = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.TEST_FLAGS)
+        yield instance
+        instance.close()
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +95,7 @@ def scripted_store(tmp_path_factory: pytest.TempPathFactory) -> ScriptedStore:
 def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home = scripted_store.copy_to(tmp_path_factory.mktemp("app"))
     mlflow_url = f"http://127.0.0.1:{find_free_port()}"
-    # The grace period is longer than the tests: an answer that stops earlier does so for another reason.
+    # The grace period outlasts the tests, so an answer that stops early stops for another reason.
     variables = {"PHI3_UI_MLFLOW_URL": mlflow_url, "PHI3_UI_GRACE_SECONDS": "3600"}
     with serve(home, home / "app.log", variables=variables) as server:
         yield App(server, scripted_store.model, scripted_store.other, mlflow_url, server.model_processes())
@@ -103,10 +103,10 @@ def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def app(shared_app: App) -> Iterator[App]:
-    """The shared app, its models without replies or requests from an earlier test. A traceback in its log fails the test."""
+    """Yield the shared app with its models reset. A traceback in its log fails the test."""
     shared_app.model.reset()
     shared_app.other.reset()
-    shared_app.server.accept_log()  # an earlier test has already failed for it
+    shared_app.server.accept_log()  # tracebacks up to here have failed an earlier test
     yield shared_app
     shared_app.model.reset()
     shared_app.other.reset()
@@ -115,15 +115,15 @@ def app(shared_app: App) -> Iterator[App]:
 
 @pytest.fixture(scope="session")
 def demo_server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The app over the demo's store, with both engines."""
-    with serve(demo.settings.home, tmp_path_factory.mktemp("server") / "app.log") as served:
-        yield served
-        assert "Traceback" not in served.log.read_text(encoding="utf-8")
+    """Yield the app with the demo's store, which has models for both engines."""
+    with serve(demo.settings.home, tmp_path_factory.mktemp("server") / "app.log") as server:
+        yield server
+        assert "Traceback" not in server.log.read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def page_errors() -> Iterator[list[str]]:
-    """Errors that pages log, which fail the test."""
+    """Yield the errors that pages log; any error fails the test."""
     errors: list[str] = []
     yield errors
     assert errors == []
@@ -131,7 +131,7 @@ def page_errors() -> Iterator[list[str]]:
 
 @pytest.fixture
 def new_visitor(browser: Browser, page_errors: list[str]) -> Iterator[NewVisitor]:
-    """Creates browser contexts: each is a separate visitor."""
+    """Yield a function that creates browser contexts, each a separate visitor."""
     contexts: list[BrowserContext] = []
 
     def create(**options: object) -> BrowserContext:
@@ -151,7 +151,7 @@ def visitor_pool(browser: Browser) -> VisitorPool:
 
 @pytest.fixture
 def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterator[NewVisitor]:
-    """Lends browser contexts whose cache is warm; a test that changes more than the pages of one creates a new one instead."""
+    """Yield a function that lends browser contexts with a warm cache, for tests that change nothing but their pages."""
     borrowed: list[BrowserContext] = []
     watch = ErrorWatch(page_errors).begin
 
@@ -167,25 +167,25 @@ def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterato
 
 
 class ErrorWatch:
-    """Adds what pages log as an error to `errors`."""
+    """Appends the errors that pages raise or log to `errors`."""
 
     def __init__(self, errors: list[str]) -> None:
         self._errors = errors
 
     def begin(self, page: Page) -> None:
         page.on("pageerror", self._add_error)
-        page.on("console", self._add_logged)
+        page.on("console", self._add_console_error)
 
     def end(self, page: Page) -> None:
         page.remove_listener("pageerror", self._add_error)
-        page.remove_listener("console", self._add_logged)
+        page.remove_listener("console", self._add_console_error)
 
     def _add_error(self, error: Error) -> None:
         self._errors.append(str(error))
 
-    def _add_logged(self, message: ConsoleMessage) -> None:
+    def _add_console_error(self, message: ConsoleMessage) -> None:
         if message.type == "error" and re.match(r"Error (executing|evaluating|in watch)", message.text):
-            self._errors.append(message.text)  # Gradio reports errors of a component's script here
+            self._errors.append(message.text)  # Gradio reports errors in component scripts here
 
 
 def open_chat(context: BrowserContext, server: Server) -> ChatPage:
@@ -197,7 +197,7 @@ def open_chat(context: BrowserContext, server: Server) -> ChatPage:
 
 @pytest.fixture
 def open_page(app: App, borrow_visitor: NewVisitor) -> OpenPage:
-    """Opens the shared app as a new visitor."""
+    """Return a function that opens the shared app as a new visitor."""
     return lambda **options: open_chat(borrow_visitor(**options), app.server)
 
 
@@ -212,14 +212,14 @@ def resident_page(browser: Browser, shared_app: App) -> Iterator[ResidentPage]:
 
 @pytest.fixture
 def chat(app: App, resident_page: ResidentPage, page_errors: list[str]) -> Iterator[ChatPage]:
-    """An empty chat, for tests that neither count the visitor's chats nor change the page for good."""
-    lent, watch = resident_page.lend(), ErrorWatch(page_errors)
-    watch.begin(lent.page)
-    yield lent
-    watch.end(lent.page)
+    """Yield an empty chat, for tests that neither count the visitor's chats nor change the page permanently."""
+    empty_chat, watch = resident_page.lend(), ErrorWatch(page_errors)
+    watch.begin(empty_chat.page)
+    yield empty_chat
+    watch.end(empty_chat.page)
 
 
 @pytest.fixture
 def open_demo(demo_server: Server, borrow_visitor: NewVisitor) -> OpenPage:
-    """Opens the app with the demo's engines as a new visitor."""
+    """Return a function that opens the app with the demo's engines as a new visitor."""
     return lambda **options: open_chat(borrow_visitor(**options), demo_server)
