@@ -70,7 +70,7 @@ def make_onnx_folder(folder: Path, size: int) -> Path:
     texts: dict[str, dict[str, Any]] = {
         "genai_config.json": {"model": {"context_length": 4096, "decoder": {"filename": "model.onnx"}}},
         "tokenizer_config.json": {"chat_template": "{{ messages[0].content }}", "eos_token": "<|end|>"},
-        "tokenizer.json": {"added_tokens": [{"id": 0, "content": "<|end|>"}], "model": {"vocab": {}}},
+        "tokenizer.json": {"added_tokens": [{"id": 0, "content": "<|end|>", "special": True}], "model": {"vocab": {}}},
     }
     for name, content in texts.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
