@@ -236,7 +236,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "status.reachable": "reachable",
     "status.unseen": "not contacted yet",
     "status.unreachable": "unreachable",
-    "delivery.stream": "streams its tokens",
+    "delivery.stream": "streams natively",
     "delivery.hooked": "streams token by token",
     "delivery.whole": "does not stream",
     "wait.store": "Waiting for the tracking store {uri} to answer…",
