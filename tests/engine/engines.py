@@ -1,4 +1,4 @@
-"""What the tests of the batched engine share: engines over small models, and requests to them."""
+"""Helpers for tests of the batched engine: engines for small models, and requests."""
 
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,23 @@ BUDGET = 60_000_000
 
 
 def open_batched(folder: Path, budget: int = BUDGET) -> BatchedEngine:
-    declared = OnnxFolder(folder)
-    return BatchedEngine(declared, rewrite_graph(declared.graph), 1, budget)
+    onnx_folder = OnnxFolder(folder)
+    return BatchedEngine(onnx_folder, rewrite_graph(onnx_folder.graph), 1, budget)
 
 
-def load(folder: Path, choice: Any = "batched") -> Phi3Onnx:
+def load_wrapper(folder: Path, choice: Any = "batched") -> Phi3Onnx:
     wrapper = Phi3Onnx()
     wrapper.load(folder, threads=1, cache_mb=60, choice=choice)
     return wrapper
 
 
-def request(prompt: list[int], tokens: int, is_reproducible: bool = False) -> Request:
+def make_request(prompt: list[int], tokens: int, is_reproducible: bool = False) -> Request:
     return Request(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), is_reproducible)
 
 
-def tokens_of(events: Any) -> list[int]:
+def get_token_ids(events: Any) -> list[int]:
     return [event.id for event in events if isinstance(event, Token)]
 
 
-def numbers(seed: int, count: int) -> list[int]:
-    return [int(one) for one in np.random.default_rng(seed).integers(10, 600, count)]
+def random_ids(seed: int, count: int) -> list[int]:
+    return [int(token) for token in np.random.default_rng(seed).integers(10, 600, count)]

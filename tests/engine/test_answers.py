@@ -1,4 +1,4 @@
-"""Both models in their processes over many kinds of text: the streamed text is the answer, and the token counts are right."""
+"""Both demo models answer many kinds of text: the streamed text equals the answer, and the token counts are right."""
 
 import re
 
@@ -35,7 +35,7 @@ QUESTIONS = [
     "List three fruits, comma separated.",
 ]
 SYSTEM = "You are terse."
-_TOKENS = 10  # of which an emoji takes four
+_TOKENS = 10  # an emoji takes four
 
 
 @pytest.fixture(scope="session")
@@ -43,30 +43,32 @@ def tokenizer(weights: Weights) -> Tokenizer:
     return Tokenizer.from_file(str(weights.checkpoint / "tokenizer.json"))
 
 
-def test_the_app_knows_that_the_onnx_model_is_batched_and_the_pipeline_is_not(hosted: HostedModel) -> None:
+def test_only_the_onnx_model_is_reported_as_batched(hosted: HostedModel) -> None:
     hosted.ready.result()
     assert hosted.batching == {"prompt": Batching(), "chat": Batching("pipeline")}[hosted.spec.contract]
 
 
-def test_a_cut_answer_goes_on_as_if_it_had_not_been_cut(hosted: HostedModel) -> None:
-    # The model is sure of each token. Without AVX-512 VNNI, int8 kernels for prefill and decode round differently, so that where
-    # two tokens are about equally likely, an answer may go on with the other one.
+def test_continuing_a_truncated_answer_gives_the_full_answer(hosted: HostedModel) -> None:
+    # The model is certain of each token of this answer. Otherwise the test would fail without AVX-512 VNNI, where int8 kernels
+    # for prefill and decode round differently: between two about equally likely tokens, the continuation may choose the other.
     messages = (Message("user", 'Write JSON with keys "a" and "b".'),)
 
     def ask(max_tokens: int, prefix: str = "") -> Completed:
         request = ChatRequest(messages, GenerationParams(max_tokens, temperature=0.0), prefix=prefix)
-        *deltas, end = [one for one in hosted.answer(request, CancelToken()) if isinstance(one, TextDelta | Completed)]
+        *deltas, end = [
+            event for event in hosted.answer(request, CancelToken()) if isinstance(event, TextDelta | Completed)
+        ]
         assert isinstance(end, Completed)
-        assert "".join(one.text for one in deltas if isinstance(one, TextDelta)) == end.text
+        assert "".join(event.text for event in deltas if isinstance(event, TextDelta)) == end.text
         return end
 
-    whole, cut = ask(16), ask(4)
-    rest = ask(12, cut.text)
-    assert cut.finish_reason == "length"
-    assert cut.text + rest.text == whole.text
-    assert cut.usage
-    assert rest.usage
-    assert rest.usage.prompt_tokens == cut.usage.prompt_tokens + 4
+    full, truncated = ask(16), ask(4)
+    continuation = ask(12, truncated.text)
+    assert truncated.finish_reason == "length"
+    assert truncated.text + continuation.text == full.text
+    assert truncated.usage
+    assert continuation.usage
+    assert continuation.usage.prompt_tokens == truncated.usage.prompt_tokens + 4
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
@@ -85,19 +87,19 @@ def test_streamed_text_equals_the_answer_and_counts_match_the_tokenizer(
         assert completed.usage.completion_tokens == _TOKENS
     else:
         # The end-of-turn token was generated too. MLflow's pipeline strips leading white space.
-        counted = len(tokenizer.encode(completed.text).ids) + 1
-        assert completed.usage.completion_tokens - counted in ({0, 1} if hosted.spec.contract == "chat" else {0})
+        expected = len(tokenizer.encode(completed.text).ids) + 1
+        assert completed.usage.completion_tokens - expected in ({0, 1} if hosted.spec.contract == "chat" else {0})
 
 
 def count_prompt(tokenizer: Tokenizer, weights: Weights, contract: str, messages: tuple[Message, ...]) -> int:
-    """Prompt tokens counted without the app's code: the rendered template, with control tokens in user text as plain text."""
+    """Count prompt tokens without the app's code: render the template, with control tokens in user text as plain text."""
     template = (weights.checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     if contract == "prompt":
         prompt = PromptFormat(template, tuple(special)).render(messages)
         pieces = [piece.replace("\u2063\u2063", "\u2063") for piece in re.split("(?<!\u2063)\u2063(?!\u2063)", prompt)]
         return sum(len(tokenizer.encode(piece).ids) for piece in pieces)
-    broken = re.compile(f"(?=(?:{'|'.join(map(re.escape, special))}))(.)", re.S)
-    contents = [(m.role, broken.sub("\\1\u2063", m.content)) for m in messages]
+    control_token = re.compile(f"(?=(?:{'|'.join(map(re.escape, special))}))(.)", re.S)
+    contents = [(message.role, control_token.sub("\\1\u2063", message.content)) for message in messages]
     text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in contents)
     return len(tokenizer.encode(f"{text}<|im_start|>assistant\n").ids)

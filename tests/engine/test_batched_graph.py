@@ -1,4 +1,4 @@
-"""The graph of the batched engine: rewritten when a model is logged, and recorded; a folder whose graph does not fit is logged without."""
+"""Logging a model adds a graph rewritten for the batched engine, or records why the graph is unsupported."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ FP16 = Variant("<|end|>", precision="fp16")
 
 
 def log_folder(folder: Path, home: Path) -> tuple[Path, dict[str, object]]:
-    """Log a folder; its stored files, and its metadata."""
+    """Log a folder; return the stored files and the metadata."""
     store = Store(create_store(home), (home / "artifacts").as_uri())
     logged = log_onnx.log(folder, ORIGIN, "fp32", store, lambda *_: None, measured=False, registering=False)
     mlflow.set_tracking_uri(store.tracking_uri)
@@ -38,23 +38,23 @@ def test_a_logged_model_has_the_graph_and_the_folder_is_unchanged(tiny_onnx: Pat
 
     segments = sorted(files.rglob("model.batched*.onnx"))
     assert metadata["batching"] == READY
-    assert [file.name for file in segments] == ["model.batched.2.onnx", "model.batched.onnx"], "one for each layer"
+    assert [file.name for file in segments] == ["model.batched.2.onnx", "model.batched.onnx"], "one per layer"
     assert {file.parent.name for file in segments} == {tiny_onnx.name}
     assert [file.read_bytes() for file in reversed(segments)] == rewrite_graph(tiny_onnx / "model.onnx").segments
-    assert sum(file.stat().st_size for file in segments) < 300_000, "the weights stay where they are"
+    assert sum(file.stat().st_size for file in segments) < 300_000, "they contain no weights"
     assert {file.name: file.read_bytes() for file in tiny_onnx.iterdir()} == before
 
 
-def test_a_logged_model_is_batched_if_plain_mlflow_is_asked_for_it(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_plain_mlflow_can_select_the_engine(tiny_onnx: Path, tmp_path: Path) -> None:
     files, _ = log_folder(tiny_onnx, tmp_path)
-    for asked, name in ((None, "genai"), ("genai", "genai"), ("batched", "batched"), ("auto", "batched")):
-        model = mlflow.pyfunc.load_model(str(files), model_config={"engine": asked} if asked else None)
-        assert model.unwrap_python_model()._scheduler._engine.name == name
+    for engine, expected in ((None, "genai"), ("genai", "genai"), ("batched", "batched"), ("auto", "batched")):
+        model = mlflow.pyfunc.load_model(str(files), model_config={"engine": engine} if engine else None)
+        assert model.unwrap_python_model()._scheduler._engine.name == expected
     requirements = (files / "requirements.txt").read_text(encoding="utf-8")
     assert "onnxruntime==" in requirements
 
 
-def test_a_graph_that_does_not_fit_is_logged_without_and_the_reason_is_recorded(
+def test_an_unsupported_graph_is_not_rewritten_and_the_reason_is_recorded(
     tiny_models: TinyModels, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -65,11 +65,11 @@ def test_a_graph_that_does_not_fit_is_logged_without_and_the_reason_is_recorded(
     assert "its attention is not GroupQueryAttention" in caplog.text
 
 
-def test_what_is_built_for_another_device_is_logged_as_it_is(tiny_onnx: Path) -> None:
+def test_a_graph_for_another_device_is_not_rewritten(tiny_onnx: Path) -> None:
     assert make_batched_graph(tiny_onnx, "cuda") == ({}, "it was built for cuda")
 
 
-def test_a_graph_that_is_there_is_made_anew(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_an_existing_batched_graph_is_replaced(tiny_onnx: Path, tmp_path: Path) -> None:
     folder = tmp_path / "onnx"
     shutil.copytree(tiny_onnx, folder, copy_function=os.link)
     (folder / "model.batched.onnx").write_bytes(b"of an earlier release")
@@ -83,13 +83,13 @@ def test_a_graph_that_is_there_is_made_anew(tiny_onnx: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"no ONNX", b"\xff" * 40])
-def test_what_is_no_graph_does_not_fit(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_onnx_file_is_unsupported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(UnfitGraphError):
         rewrite_graph(tmp_path / "model.onnx")
 
 
-def test_a_graph_that_turns_positions_itself_does_not_fit(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_a_graph_with_explicit_position_ids_is_unsupported(tiny_onnx: Path, tmp_path: Path) -> None:
     import onnx
 
     model = onnx.load(tiny_onnx / "model.onnx", load_external_data=False)
@@ -100,7 +100,7 @@ def test_a_graph_that_turns_positions_itself_does_not_fit(tiny_onnx: Path, tmp_p
         rewrite_graph(tmp_path / "model.onnx")
 
 
-def test_a_graph_that_needs_the_mask_elsewhere_does_not_fit(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_a_graph_with_another_use_of_the_attention_mask_is_unsupported(tiny_onnx: Path, tmp_path: Path) -> None:
     import onnx
 
     model = onnx.load(tiny_onnx / "model.onnx", load_external_data=False)

@@ -1,4 +1,4 @@
-"""The beginning-of-sequence token is read once, and counted as it is read, where template and tokenizer both write it."""
+"""If both template and tokenizer add the beginning-of-sequence token (BOS), prompts contain and count it once."""
 
 import functools
 from pathlib import Path
@@ -44,7 +44,7 @@ OURS, CHAT, COMPLETIONS = "log_pipeline", "third-party chat", "third-party compl
 
 
 class Models:
-    """The models in one store, each logged once."""
+    """Models in one store, each logged when first used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,12 +58,12 @@ class Models:
         mlflow.set_tracking_uri(self._store.tracking_uri)
         return mlflow.pyfunc.load_model(f"models:/{self.model_id(family, kind)}")
 
-    def program(self, family: str, kind: str, answer: str) -> str:
-        """Return the program that asks for the greedy answer to MESSAGES again."""
+    def make_program(self, family: str, kind: str, answer: str) -> str:
+        """Return the program that reproduces the greedy answer to MESSAGES."""
         conversation = Conversation()
         for question, text in ((MESSAGES[0], MESSAGES[1].content), (MESSAGES[2], answer)):
-            asked = TurnRequest(1.7e9, self.model_id(family, kind), "", GREEDY, "chatml")
-            conversation = conversation.with_question(question.content, asked).with_answer(Answer(family, text))
+            turn_request = TurnRequest(1.7e9, self.model_id(family, kind), "", GREEDY, "chatml")
+            conversation = conversation.with_question(question.content, turn_request).with_answer(Answer(family, text))
         declaration = ModelDeclaration.from_mlmodel(self.load(family, kind).metadata)
         assert conversation.leaf
         return render_program(conversation, conversation.leaf, declaration, self._store.tracking_uri)
@@ -98,7 +98,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 
 def expected_ids(checkpoint: Path) -> list[int]:
-    """The prompt's ids as transformers' own chat pipeline reads them."""
+    """Return the prompt's ids as transformers' own chat pipeline encodes them."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     ids: list[int] = tokenizer.apply_chat_template(DICTS, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id, "the tokenizer adds BOS too"
@@ -107,19 +107,19 @@ def expected_ids(checkpoint: Path) -> list[int]:
 
 
 @pytest.fixture
-def read_ids(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The prompts that models read during the test, as `generate` is given them by the pipeline."""
+def prefilled_ids(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Record the ids of each prompt that the pipeline passes to `generate` during the test."""
     from transformers import TextGenerationPipeline
 
-    seen: list[list[int]] = []
+    prompts: list[list[int]] = []
     forward = TextGenerationPipeline._forward
 
     def record(self: Any, inputs: Any, **arguments: Any) -> Any:
-        seen.append(inputs["input_ids"][0].tolist())
+        prompts.append(inputs["input_ids"][0].tolist())
         return forward(self, inputs, **arguments)
 
     monkeypatch.setattr(TextGenerationPipeline, "_forward", record)
-    return seen
+    return prompts
 
 
 def ask(adapter: Adapter, request: ChatRequest) -> tuple[list[Any], Completed]:
@@ -129,13 +129,13 @@ def ask(adapter: Adapter, request: ChatRequest) -> tuple[list[Any], Completed]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_plain_mlflow_reads_bos_once_in_a_model_that_we_logged(
-    models: Models, read_ids: list[list[int]], family: str
+def test_plain_mlflow_adds_bos_once_for_a_model_logged_by_us(
+    models: Models, prefilled_ids: list[list[int]], family: str
 ) -> None:
     (completion,) = models.load(family, OURS).predict({"messages": DICTS, "max_tokens": TOKENS, "temperature": 0.01})
 
     ids = expected_ids(models.checkpoint(family))
-    assert read_ids == [ids]
+    assert prefilled_ids == [ids]
     assert completion["usage"] == {
         "prompt_tokens": len(ids),
         "completion_tokens": TOKENS,
@@ -146,15 +146,15 @@ def test_plain_mlflow_reads_bos_once_in_a_model_that_we_logged(
 
 @pytest.mark.parametrize("kind", [OURS, CHAT])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_app_reads_bos_once_and_counts_what_is_read(
-    models: Models, read_ids: list[list[int]], family: str, kind: str
+def test_the_app_adds_bos_once_and_counts_it(
+    models: Models, prefilled_ids: list[list[int]], family: str, kind: str
 ) -> None:
     events, end = ask(models.adapter(family, kind), ChatRequest(MESSAGES, GREEDY))
 
     ids = expected_ids(models.checkpoint(family))
-    assert read_ids == [ids]
+    assert prefilled_ids == [ids]
     counted = [event.prompt_tokens for event in events if isinstance(event, ContextUsage)]
-    assert counted == ([len(ids)] if kind == OURS else []), "only our metadata names the context length"
+    assert counted == ([len(ids)] if kind == OURS else []), "only our metadata declares the context length"
     assert {event.total for event in events if isinstance(event, PrefillProgress)} == {len(ids)}
     assert end.usage
     assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (len(ids), TOKENS)
@@ -162,10 +162,12 @@ def test_the_app_reads_bos_once_and_counts_what_is_read(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prompt_without_bos_gets_the_tokenizers(models: Models, read_ids: list[list[int]], family: str) -> None:
+def test_a_template_without_bos_gets_it_from_the_tokenizer(
+    models: Models, prefilled_ids: list[list[int]], family: str
+) -> None:
     events, end = ask(models.adapter(family, COMPLETIONS), ChatRequest(MESSAGES, GREEDY, "chatml"))
 
-    (ids,) = read_ids
+    (ids,) = prefilled_ids
     tokenizer = AutoTokenizer.from_pretrained(models.checkpoint(family))
     assert (ids[0], ids.count(tokenizer.bos_token_id)) == (tokenizer.bos_token_id, 1)
     assert {event.total for event in events if isinstance(event, PrefillProgress)} == {len(ids)}
@@ -175,14 +177,13 @@ def test_a_prompt_without_bos_gets_the_tokenizers(models: Models, read_ids: list
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_onnx_wrapper_reads_the_same_ids(models: Models, family: str) -> None:
+def test_the_onnx_wrapper_encodes_the_same_ids(models: Models, family: str) -> None:
     from tokenizers import Tokenizer
 
     checkpoint = models.checkpoint(family)
     wrapper = phi3_onnx.Phi3Onnx()
-    wrapper._tokenizer = Tokenizer.from_file(
-        str(checkpoint / "tokenizer.json")
-    )  # all of the engine that encoding needs
+    # `encode` needs nothing else of a loaded model.
+    wrapper._tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
 
     prompt = get_template(client_facts(checkpoint), None).format.render(MESSAGES)
 
@@ -190,22 +191,22 @@ def test_the_onnx_wrapper_reads_the_same_ids(models: Models, family: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [OURS, CHAT, COMPLETIONS])
-def test_reproduce_asks_with_the_same_ids(
-    models: Models, read_ids: list[list[int]], capsys: pytest.CaptureFixture[str], kind: str
+def test_the_reproduce_program_prefills_the_same_ids(
+    models: Models, prefilled_ids: list[list[int]], capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     _, end = ask(models.adapter("mistral", kind), ChatRequest(MESSAGES, GREEDY, "chatml"))
-    program = models.program("mistral", kind, end.text)
+    program = models.make_program("mistral", kind, end.text)
     capsys.readouterr()
 
-    exec(compile(program, "program", "exec"), {})  # noqa: S102 (our own program; a process would load torch anew)
+    exec(compile(program, "program", "exec"), {})  # noqa: S102 (our own program; a subprocess would import torch again)
 
-    assert read_ids[0] == read_ids[1]
+    assert prefilled_ids[0] == prefilled_ids[1]
     assert capsys.readouterr().out == f"{end.text}\n"
     assert ("add_special_tokens" in program) is (kind == CHAT)
 
 
 @pytest.mark.parametrize("kind", [OURS, CHAT])
 @pytest.mark.parametrize("family", ["gemma", "mistral"])
-def test_a_rejected_system_prompt_is_told_apart(models: Models, family: str, kind: str) -> None:
+def test_a_system_prompt_rejected_by_the_template_has_its_own_error(models: Models, family: str, kind: str) -> None:
     with pytest.raises(SystemPromptError):
         ask(models.adapter(family, kind), ChatRequest((Message("system", "Be brief."), *MESSAGES), GREEDY))

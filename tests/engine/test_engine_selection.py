@@ -1,4 +1,4 @@
-"""Which engine the wrapper uses, and why, where the batched one does not fit."""
+"""Which engine the wrapper selects, and the reason it reports if that is not the batched one."""
 
 import json
 import logging
@@ -11,17 +11,17 @@ import pytest
 
 from models.batched_graph import make_batched_graph
 from models.phi3_onnx_engine import OnnxFolder
-from tests.engine.engines import BUDGET, load
+from tests.engine.engines import BUDGET, load_wrapper
 from tests.support.tiny_models import PRECISIONS, TinyModels, Variant
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_graph_that_does_not_fit_runs_on_the_other_engine_and_the_log_says_why(
+def test_an_unsupported_graph_falls_back_to_genai_and_the_reason_is_logged(
     tiny_models: TinyModels, precision: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tiny_models.onnx(Variant("<|end|>", precision=precision))
-    wrapper = load(folder)
-    is_batched = precision != "fp16"  # whose graph for the CPU has another attention
+    wrapper = load_wrapper(folder)
+    is_batched = precision != "fp16"  # on the CPU, an fp16 graph uses another attention operator
     assert wrapper._scheduler._engine.is_batched is is_batched
     assert (wrapper.batching.reason == "") is is_batched
     if not is_batched:
@@ -32,12 +32,12 @@ def test_a_graph_that_does_not_fit_runs_on_the_other_engine_and_the_log_says_why
 
 
 def test_auto_falls_back_without_a_warning(tiny_models: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
-    wrapper = load(tiny_models.onnx(Variant("<|end|>", precision="fp16")), "auto")
+    wrapper = load_wrapper(tiny_models.onnx(Variant("<|end|>", precision="fp16")), "auto")
     assert wrapper.batching.reason == "graph"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_what_was_built_for_another_device_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_a_folder_built_for_another_device_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
     folder = tmp_path / "onnx"
     shutil.copytree(tiny_onnx, folder, copy_function=os.link)
     config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
@@ -46,25 +46,25 @@ def test_what_was_built_for_another_device_is_not_batched(tiny_onnx: Path, tmp_p
     (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
     from models.phi3_onnx_engine.selection import NotBatchedError, _open_batched
 
-    with pytest.raises(NotBatchedError) as refused:
+    with pytest.raises(NotBatchedError) as raised:
         _open_batched(OnnxFolder(folder), 1, BUDGET)
-    assert refused.value.batching.reason == "device"
+    assert raised.value.batching.reason == "device"
 
 
-def test_without_the_graph_and_without_onnx_the_other_engine_runs(
+def test_without_a_stored_graph_and_without_onnx_it_falls_back_to_genai(
     tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "models.phi3_onnx_engine.graph")
-    wrapper = load(tiny_onnx)
+    wrapper = load_wrapper(tiny_onnx)
     assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("no_graph", "genai")
 
 
-def test_a_graph_that_onnxruntime_refuses_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_a_graph_rejected_by_onnxruntime_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
     folder = tmp_path / "onnx"
     shutil.copytree(tiny_onnx, folder, copy_function=os.link)
     (folder / "model.batched.onnx").write_bytes(b"no graph")
-    wrapper = load(folder)
+    wrapper = load_wrapper(folder)
     assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("failed", "genai")
     assert wrapper.batching.detail
 
@@ -72,7 +72,7 @@ def test_a_graph_that_onnxruntime_refuses_is_not_batched(tiny_onnx: Path, tmp_pa
 @pytest.mark.parametrize(
     ("count", "detail"), [(10**9, "names 1000000000 segments"), (3, "model.batched.3.onnx is missing")]
 )
-def test_a_graph_with_other_segments_than_it_says_is_not_batched(
+def test_a_graph_that_declares_a_wrong_number_of_segments_is_not_batched(
     tiny_onnx: Path, tmp_path: Path, count: int, detail: str
 ) -> None:
     import onnx
@@ -85,11 +85,11 @@ def test_a_graph_with_other_segments_than_it_says_is_not_batched(
     first = onnx.load(folder / "model.batched.onnx", load_external_data=False)
     onnx.helper.set_model_props(first, {"segments": str(count)})
     (folder / "model.batched.onnx").write_bytes(first.SerializeToString())
-    wrapper = load(folder)
+    wrapper = load_wrapper(folder)
     assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("graph", "genai")
     assert detail in wrapper.batching.detail
 
 
-def test_an_unknown_engine_is_refused(tiny_onnx: Path) -> None:
+def test_an_unknown_engine_is_rejected(tiny_onnx: Path) -> None:
     with pytest.raises(Exception, match="must be one of genai, batched, auto"):
-        load(tiny_onnx, "fast")
+        load_wrapper(tiny_onnx, "fast")

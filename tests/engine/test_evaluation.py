@@ -1,4 +1,4 @@
-"""An evaluation of both demo models, whose numbers in MLflow are those computed from the traces by hand."""
+"""An evaluation of both demo models logs the metrics that the test computes independently from the traces."""
 
 import difflib
 import shutil
@@ -27,7 +27,7 @@ _RECORDS = tuple(
 )
 
 
-def test_numbers_of_both_models_are_those_computed_by_hand(demo: Demo, pool: Pool, tmp_path: Path) -> None:
+def test_metrics_of_both_models_equal_those_computed_from_the_traces(demo: Demo, pool: Pool, tmp_path: Path) -> None:
     uri = sqlite_uri(tmp_path / "mlflow.db")
     shutil.copy(demo.settings.home / "mlflow.db", tmp_path / "mlflow.db")
     client = MlflowClient(uri)
@@ -40,41 +40,41 @@ def test_numbers_of_both_models_are_those_computed_by_hand(demo: Demo, pool: Poo
         list_candidates(models, ("precise",), {"max_tokens": 2}),
         scorers=("contains=word", "similarity", "length=..1"),
     )
-    running = Evaluations(lambda: location, access, tmp_path / "locks", lambda: "").start(plan, _RECORDS)
-    assert running.wait(300)
-    assert running.progress.error is None
+    evaluation = Evaluations(lambda: location, access, tmp_path / "locks", lambda: "").start(plan, _RECORDS)
+    assert evaluation.wait(300)
+    assert evaluation.progress.error is None
 
-    for run_id, (_, entry) in zip(running.run_ids, models, strict=True):
+    for run_id, (_, entry) in zip(evaluation.run_ids, models, strict=True):
         run = client.get_run(run_id)
         assert run.inputs
-        assert [one.model_id for one in run.inputs.model_inputs] == [entry.model_id]
-        found = client.search_traces(
+        assert [model_input.model_id for model_input in run.inputs.model_inputs] == [entry.model_id]
+        traces = client.search_traces(
             locations=[location.experiment_id], filter_string=f"metadata.`mlflow.sourceRun` = '{run_id}'"
         )
-        assert len(found) == 50
-        expected = {record.question: record.expectations["expected_response"] for record in _RECORDS}
-        texts, similarities, first, seconds = list[str](), list[float](), list[float](), list[float]()
+        assert len(traces) == 50
+        expected_texts = {record.question: record.expectations["expected_response"] for record in _RECORDS}
+        texts, similarities, first_token_seconds, seconds = list[str](), list[float](), list[float](), list[float]()
         tokens = 0
-        for trace in found:
+        for trace in traces:
             root = trace.data.spans[0]
             question = root.inputs["messages"][-1]["content"]
             texts.append(root.outputs["choices"][0]["message"]["content"])
-            words = [text.lower().split() for text in (texts[-1], expected[question])]
+            words = [text.lower().split() for text in (texts[-1], expected_texts[question])]
             similarities.append(difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).ratio())
             answer = root.attributes["phi3_ui.turn"]["answer"]
-            first.append(answer["timings"]["time_to_first_token"])
+            first_token_seconds.append(answer["timings"]["time_to_first_token"])
             seconds.append(answer["timings"]["seconds"])
             tokens += answer["usage"]["completion_tokens"]
         metrics = run.data.metrics
-        by_hand = {
+        expected_metrics = {
             "answers": 50,
             "failures": 0,
             "contains": fmean("word" in text.casefold() for text in texts),
             "length": fmean(len(text.split()) <= 1 for text in texts),
             "similarity": fmean(similarities),
-            "p50_first_token": median(first),
+            "p50_first_token": median(first_token_seconds),
             "mean_seconds": fmean(seconds),
             "completion_tokens": tokens,
         }
-        assert {name: metrics[name] for name in by_hand} == pytest.approx(by_hand)
-        assert metrics["contains/mean"] == metrics["contains"], "which MLflow has computed"
+        assert {name: metrics[name] for name in expected_metrics} == pytest.approx(expected_metrics)
+        assert metrics["contains/mean"] == metrics["contains"], "MLflow computes this one"

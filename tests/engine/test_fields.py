@@ -1,4 +1,4 @@
-"""Every request field, with both models in their processes."""
+"""Every generation parameter, with both demo models in their processes."""
 
 import threading
 from dataclasses import replace
@@ -20,14 +20,14 @@ WILD = GenerationParams(max_tokens=6, temperature=1.5, top_p=1.0)
 
 
 def ask(model: HostedModel, params: GenerationParams, question: str = STORY) -> Completed:
-    """The completed answer, whose text must equal the streamed text."""
+    """Return the completed answer; its text must equal the streamed text."""
     events = list(model.answer(ChatRequest((Message("user", question),), params), CancelToken()))
     (end,) = [event for event in events if isinstance(event, Completed)]
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == end.text
     return end
 
 
-ask_once = cache(ask)  # the greedy answers that many tests compare with
+ask_once = cache(ask)  # for greedy answers that several tests compare with
 
 
 def test_temperature_0_is_repeatable(hosted: HostedModel) -> None:
@@ -85,12 +85,12 @@ def test_top_k_0_means_no_limit(hosted: HostedModel) -> None:
     ids=repr,
 )
 def test_an_answer_ends_before_a_stop_string(hosted: HostedModel, stop: tuple[str, ...], text: str) -> None:
-    whole, end = ask_once(hosted, GREEDY, GERMANY), ask(hosted, replace(GREEDY, stop=stop), GERMANY)
+    full, end = ask_once(hosted, GREEDY, GERMANY), ask(hosted, replace(GREEDY, stop=stop), GERMANY)
     assert (end.text, end.finish_reason) == (text, "stop")
-    assert whole.usage
+    assert full.usage
     assert end.usage
-    assert end.usage.prompt_tokens == whole.usage.prompt_tokens
-    assert end.usage.completion_tokens < whole.usage.completion_tokens, "the computing ends too"
+    assert end.usage.prompt_tokens == full.usage.prompt_tokens
+    assert end.usage.completion_tokens < full.usage.completion_tokens, "generation stops too"
 
 
 @pytest.mark.parametrize("stop", [("Rome",), ("Berlin.\nAnd",), ("Berlin.!",)], ids=repr)
@@ -120,18 +120,18 @@ def test_penalties_reduce_repetition(hosted: HostedModel, penalty: dict[str, Any
     question, plain = "Repeat: ha ha ha ha ha ha ha ha ha ha", replace(GREEDY, max_tokens=30)
     plain_text, text = ask_once(hosted, plain, question).text, ask(hosted, replace(plain, **penalty), question).text
     assert text != plain_text
-    assert repeats(text) < repeats(plain_text)
+    assert repetition_rate(text) < repetition_rate(plain_text)
 
 
-def repeats(text: str) -> float:
-    """The fraction of words that occurred before."""
+def repetition_rate(text: str) -> float:
+    """Return the fraction of words that occurred before."""
     words = text.lower().split()
     return 1 - len(set(words)) / len(words)
 
 
 def test_neutral_penalties_change_nothing(hosted: HostedModel) -> None:
-    none = replace(GREEDY, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
-    assert ask(hosted, none).text == ask_once(hosted, GREEDY).text
+    neutral = replace(GREEDY, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
+    assert ask(hosted, neutral).text == ask_once(hosted, GREEDY).text
 
 
 def test_all_fields_together(hosted: HostedModel) -> None:
@@ -156,15 +156,15 @@ def test_all_fields_together(hosted: HostedModel) -> None:
     ],
     ids=lambda params: str(params.as_dict()),
 )
-def test_an_out_of_range_value_is_refused_by_name(hosted: HostedModel, params: GenerationParams) -> None:
+def test_an_out_of_range_value_is_rejected_by_name(hosted: HostedModel, params: GenerationParams) -> None:
     (name,) = params.as_dict()
-    with pytest.raises(UserError, match=f"{name} cannot be .*; it must be ") as refused:
+    with pytest.raises(UserError, match=f"{name} cannot be .*; it must be ") as raised:
         ask(hosted, params)
-    assert refused.value.code == "refused"
+    assert raised.value.code == "refused"
 
 
 def test_a_control_token_may_be_a_stop_string_for_the_pipeline(weights: Weights) -> None:
-    """No answer of the demo models contains one, so the test inserts the tokens."""
+    """The demo models never generate one, so the test feeds tokens to the hook."""
     import torch
     from transformers import AutoTokenizer
 

@@ -26,5 +26,5 @@ def test_weights_and_config_equal_those_loaded_by_transformers(tmp_path: Path, t
 
     ours, theirs = AutoConfig.from_pretrained(folder).to_dict(), expected.config.to_dict()
     different = {name for name in theirs if ours.get(name) != theirs[name]}
-    # Fields that transformers adds about the file, and the class name that it leaves out.
+    # transformers adds fields about the file and omits the class name.
     assert different <= {"quantization_config", "_model_name_or_path", "_name_or_path", "architectures"}

@@ -1,4 +1,4 @@
-"""Logging a folder: what the run and the model record, that weights are neither copied nor held in memory, and which folders are refused."""
+"""Logging a folder: recorded metadata, weights that are neither copied nor loaded into memory, and rejected folders."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ MEGABYTE = 1 << 20
 pytestmark = pytest.mark.filterwarnings("ignore:.*input example:UserWarning")
 
 
-def nothing(_done: int, _total: int) -> None: ...
+def ignore_progress(_done: int, _total: int) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +45,23 @@ def checkpoint(tiny_checkpoint: Path) -> Path:
 
 
 def link_folder(folder: Path, target: Path) -> Path:
-    """A folder of links that a test may add files to, or replace files in."""
+    """Copy a folder as hard links, so that a test may add or replace files."""
     shutil.copytree(folder, target, copy_function=os.link)
     return target
 
 
-def edit(file: Path, **fields: Any) -> None:
-    """Set fields of a JSON file; None removes one. The file is replaced, since others may be hard links to it."""
+def edit_json(file: Path, **fields: Any) -> None:
+    """Set fields of a JSON file; None removes one. Replace the file, since it may be a hard link."""
     content = {**json.loads(file.read_text(encoding="utf-8")), **fields}
     file.unlink()
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
 
 
 def log_tiny(checkpoint: Path, store: Store) -> Logged:
-    return log_pipeline.log(checkpoint, ORIGIN, store, nothing, measured=False, registering=False)
+    return log_pipeline.log(checkpoint, ORIGIN, store, ignore_progress, measured=False, registering=False)
 
 
-def stored_files(logged: Logged, store: Store) -> Path:
+def download_files(logged: Logged, store: Store) -> Path:
     mlflow.set_tracking_uri(store.tracking_uri)
     return Path(mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}"))
 
@@ -87,10 +87,10 @@ def test_a_pipeline_is_stored_as_the_flavour_stores_it_from_memory(
     mlflow.transformers.save_model(
         generator, plain, task="llm/v1/chat", model_config=log_pipeline.MODEL_CONFIG, pip_requirements=["mlflow"]
     )
-    flavors, wanted = (mlflow.models.Model.load(path) for path in (stored_files(logged, store), plain))
-    assert flavors.flavors == wanted.flavors
-    assert flavors.signature == wanted.signature
-    stored = stored_files(logged, store) / "model"
+    actual, expected = (mlflow.models.Model.load(path) for path in (download_files(logged, store), plain))
+    assert actual.flavors == expected.flavors
+    assert actual.signature == expected.signature
+    stored = download_files(logged, store) / "model"
     assert (stored / "model.safetensors").read_bytes() == (plain / "model" / "model.safetensors").read_bytes()
     configs = [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in (stored, plain / "model")]
     assert configs[0] == {name: value for name, value in configs[1].items() if name != "auto_map"}
@@ -110,7 +110,7 @@ def test_all_end_tokens_are_stored_and_the_source_folder_is_unchanged(checkpoint
     assert info.metadata
     assert info.metadata["end_tokens"] == ends
     generation = json.loads(
-        (stored_files(logged, store) / "model" / "generation_config.json").read_text(encoding="utf-8")
+        (download_files(logged, store) / "model" / "generation_config.json").read_text(encoding="utf-8")
     )
     assert generation["eos_token_id"] == token_ids(checkpoint, ends)
     assert len(generation["eos_token_id"]) == 2
@@ -121,19 +121,19 @@ def test_remote_code_of_a_checkpoint_is_neither_run_nor_referenced_in_the_store(
     checkpoint: Path, tmp_path: Path, store: Store
 ) -> None:
     folder = link_folder(checkpoint, tmp_path / "checkpoint")
-    edit(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling.Phi3ForCausalLM"})
+    edit_json(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling.Phi3ForCausalLM"})
     (folder / "modeling.py").write_text("raise SystemExit('this code ran')\n", encoding="utf-8")
 
     logged = log_tiny(folder, store)
 
-    stored = stored_files(logged, store)
+    stored = download_files(logged, store)
     assert "auto_map" not in json.loads((stored / "model" / "config.json").read_text(encoding="utf-8"))
     assert list(stored.rglob("*.py")) == []
     assert mlflow.transformers.load_model(f"models:/{logged.model_id}").model.config.model_type == "phi3"
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named", "from the tensors"])
-def test_half_precision_is_preserved(tmp_path: Path, store: Store, checkpoint: Path, named: bool) -> None:
+@pytest.mark.parametrize("is_declared", [True, False], ids=["declared", "from the tensors"])
+def test_half_precision_is_preserved(tmp_path: Path, store: Store, checkpoint: Path, is_declared: bool) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -141,8 +141,8 @@ def test_half_precision_is_preserved(tmp_path: Path, store: Store, checkpoint: P
     AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(checkpoint / name, folder)
-    if not named:
-        edit(folder / "config.json", dtype=None)
+    if not is_declared:
+        edit_json(folder / "config.json", dtype=None)
 
     logged = log_tiny(folder, store)
 
@@ -161,7 +161,7 @@ def test_sharded_weights_are_stored_completely(tmp_path: Path, store: Store, che
 
     logged = log_tiny(folder, store)
 
-    stored = stored_files(logged, store) / "model"
+    stored = download_files(logged, store) / "model"
     assert {file.name for file in stored.glob("model*")} == {file.name for file in folder.glob("model*")}
     assert mlflow.transformers.load_model(f"models:/{logged.model_id}").model.num_parameters() > 0
 
@@ -170,19 +170,19 @@ def test_sharded_weights_are_stored_completely(tmp_path: Path, store: Store, che
 def test_the_stored_weights_are_hard_links_to_the_source_files(weights: Weights, store: Store, contract: str) -> None:
     if contract == "chat":
         source, name = weights.checkpoint, "model.safetensors"
-        logged = log_pipeline.log(source, ORIGIN, store, nothing, measured=False, registering=False)
+        logged = log_pipeline.log(source, ORIGIN, store, ignore_progress, measured=False, registering=False)
     else:
         source, name = weights.onnx, "model.onnx.data"
-        logged = log_onnx.log(source, ORIGIN, "int8", store, nothing, measured=False, registering=False)
+        logged = log_onnx.log(source, ORIGIN, "int8", store, ignore_progress, measured=False, registering=False)
 
-    (stored,) = stored_files(logged, store).rglob(name)
+    (stored,) = download_files(logged, store).rglob(name)
     assert stored.samefile(source / name)
     assert get_run(logged, store).data.params["measured"] == "false"
     assert set(get_run(logged, store).data.metrics) == {"size_bytes"}
 
 
-# Its last line on standard error is the peak of its resident memory, in bytes; a stage reserves standard output.
-_PEAK = """
+# Prints the peak resident memory in bytes as the last line of stderr, since stages reserve stdout for their result.
+_PEAK_MEMORY_PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
@@ -192,16 +192,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
 
 
 def measure_peak_memory(folder: Path, store: Store) -> int:
-    """Peak memory, in bytes, of the program that logs the checkpoint in `folder` without measuring it."""
+    """Return the peak memory, in bytes, of the program that logs the checkpoint in `folder` without measuring speed."""
     arguments = ["models.log_pipeline", "--folder", str(folder), "--name", "weighed", "--no-measure", "--no-register"]
-    command = [sys.executable, "-c", _PEAK, *arguments, "--tracking-uri", store.tracking_uri]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return int(done.stderr.splitlines()[-1])
+    command = [sys.executable, "-c", _PEAK_MEMORY_PROGRAM, *arguments, "--tracking-uri", store.tracking_uri]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return int(process.stderr.splitlines()[-1])
 
 
 def test_memory_use_of_logging_does_not_grow_with_the_weights(checkpoint: Path, weights: Weights, store: Store) -> None:
-    store.experiment_id()  # created with an artifact location, which the program is not given
+    store.experiment_id()  # creates the experiment with an artifact location, which the program does not know
     small = measure_peak_memory(checkpoint, store)
     large = measure_peak_memory(weights.checkpoint, store)
 
@@ -223,29 +223,29 @@ def test_a_run_records_the_origin_of_the_weights(checkpoint: Path, tmp_path: Pat
         "commit": "c0ffee",
         "subfolder": None,
     }
-    assert list(stored_files(logged, store).rglob("hub.json")) == []
-    assert (stored_files(logged, store) / "model" / "LICENSE").exists()
+    assert list(download_files(logged, store).rglob("hub.json")) == []
+    assert (download_files(logged, store) / "model" / "LICENSE").exists()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "directml"])
 def test_an_onnx_model_is_measured_only_if_its_device_is_available(weights: Weights, store: Store, device: Any) -> None:
     import onnxruntime_genai as og
 
-    here = {"cpu": True, "cuda": og.is_cuda_available(), "directml": og.is_dml_available()}[device]
+    is_available = {"cpu": True, "cuda": og.is_cuda_available(), "directml": og.is_dml_available()}[device]
 
-    logged = log_onnx.log(weights.onnx, ORIGIN, "int8", store, nothing, device=device, registering=False)
+    logged = log_onnx.log(weights.onnx, ORIGIN, "int8", store, ignore_progress, device=device, registering=False)
 
     run = get_run(logged, store)
     assert run.data.params["device"] == device
-    assert run.data.params["measured"] == str(here).lower()
-    assert ("tokens_per_second" in run.data.metrics) is here
+    assert run.data.params["measured"] == str(is_available).lower()
+    assert ("tokens_per_second" in run.data.metrics) is is_available
 
 
 def test_the_onnx_model_declares_its_code_and_its_end_tokens(weights: Weights, store: Store) -> None:
-    logged = log_onnx.log(weights.onnx, ORIGIN, "int8", store, nothing, measured=False, registering=False)
+    logged = log_onnx.log(weights.onnx, ORIGIN, "int8", store, ignore_progress, measured=False, registering=False)
 
     info = mlflow.models.get_model_info(f"models:/{logged.model_id}")
-    stored = stored_files(logged, store)
+    stored = download_files(logged, store)
     code = [stored / "phi3_onnx.py", *sorted((stored / "code").rglob("*.py"))]
     assert info.metadata
     assert info.metadata["wrapper_sha256"] == hashlib.sha256(b"".join(map(Path.read_bytes, code))).hexdigest()
@@ -272,10 +272,10 @@ def test_within_an_mlflow_run_the_model_belongs_to_that_run(
 
     model = client.get_logged_model(logged.model_id)
     assert (model.source_run_id, model.experiment_id) == (run.info.run_id, experiment)
-    found = client.search_runs([experiment])
-    assert [one.info.run_id for one in found] == [run.info.run_id]
-    assert found[0].info.run_name == "theirs"
-    assert found[0].data.params["context_length"] == "4096"
+    runs = client.search_runs([experiment])
+    assert [found.info.run_id for found in runs] == [run.info.run_id]
+    assert runs[0].info.run_name == "theirs"
+    assert runs[0].data.params["context_length"] == "4096"
 
 
 def test_the_experiment_can_be_chosen(checkpoint: Path, store: Store) -> None:
@@ -294,13 +294,13 @@ def test_the_object_to_log_holds_no_weights_in_memory(weights: Weights) -> None:
     assert {parameter.device.type for parameter in generator.model.parameters()} == {"meta"}
 
 
-def test_a_folder_of_the_wrong_kind_is_refused_before_anything_is_logged(
+def test_a_folder_of_the_wrong_kind_is_rejected_before_anything_is_logged(
     checkpoint: Path, weights: Weights, store: Store
 ) -> None:
-    with pytest.raises(StageError) as no_checkpoint:
+    with pytest.raises(StageError) as pipeline_error:
         log_tiny(weights.onnx, store)
-    with pytest.raises(StageError) as no_onnx:
-        log_onnx.log(checkpoint, ORIGIN, "int8", store, nothing)
+    with pytest.raises(StageError) as onnx_error:
+        log_onnx.log(checkpoint, ORIGIN, "int8", store, ignore_progress)
 
-    assert (no_checkpoint.value.code, no_checkpoint.value.values["missing"]) == ("wrong_model_folder", "config.json")
-    assert (no_onnx.value.code, no_onnx.value.values["missing"]) == ("wrong_model_folder", "genai_config.json")
+    assert (pipeline_error.value.code, pipeline_error.value.values["missing"]) == ("wrong_model_folder", "config.json")
+    assert (onnx_error.value.code, onnx_error.value.values["missing"]) == ("wrong_model_folder", "genai_config.json")

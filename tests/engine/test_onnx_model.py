@@ -1,4 +1,4 @@
-"""The ONNX wrapper, loaded again from the store with plain MLflow, as in a notebook."""
+"""The ONNX wrapper, loaded from the store with plain MLflow, as in a notebook."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ def chatml(question: str) -> str:
     return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
-FRANCE, TWO = chatml("What is the capital of France?"), chatml("What is the capital of Germany?")
+FRANCE, GERMANY = chatml("What is the capital of France?"), chatml("What is the capital of Germany?")
 
 
 def join_text(chunks: Iterable[dict[str, Any]]) -> str:
@@ -71,10 +71,10 @@ def test_the_artifact_has_the_documented_key(model: Any) -> None:
     ("model_input", "prompts"),
     [
         ({"prompt": FRANCE}, 1),
-        ({"prompt": [FRANCE, TWO]}, 2),
-        ([{"prompt": FRANCE}, {"prompt": TWO}], 2),
-        (pd.DataFrame({"prompt": [FRANCE, TWO]}), 2),
-        (pd.DataFrame({"prompt": [[FRANCE, TWO]]}), 2),
+        ({"prompt": [FRANCE, GERMANY]}, 2),
+        ([{"prompt": FRANCE}, {"prompt": GERMANY}], 2),
+        (pd.DataFrame({"prompt": [FRANCE, GERMANY]}), 2),
+        (pd.DataFrame({"prompt": [[FRANCE, GERMANY]]}), 2),
     ],
     ids=["dict", "dict of list", "list of dicts", "DataFrame", "list in a cell"],
 )
@@ -124,36 +124,36 @@ def test_input_without_a_prompt_raises_a_clear_error(model: Any, model_input: An
     ],
     ids=str,
 )
-def test_an_out_of_range_param_is_refused_by_name_and_range(model: Any, params: dict[str, Any]) -> None:
+def test_an_out_of_range_param_is_rejected_by_name_and_range(model: Any, params: dict[str, Any]) -> None:
     (name,) = params
-    refused = pytest.raises(MlflowException, match=f"^{name} cannot be .*; it must be ")
-    with refused:
+    range_error = pytest.raises(MlflowException, match=f"^{name} cannot be .*; it must be ")
+    with range_error:
         model.predict({"prompt": FRANCE}, params=params)
-    with refused:
+    with range_error:
         next(model.predict_stream({"prompt": FRANCE}, params=params))
 
 
 @pytest.mark.parametrize("params", [{"stop": "a"}, {"max_tokens": 2.5}, {"temperature": "0"}, {"seed": True}], ids=str)
-def test_a_param_of_the_wrong_type_is_refused_by_the_schema(model: Any, params: dict[str, Any]) -> None:
+def test_a_param_of_the_wrong_type_is_rejected_by_the_schema(model: Any, params: dict[str, Any]) -> None:
     (name,) = params
     with pytest.raises(MlflowException, match=f"Invalid parameters found: .*{name}"):
         model.predict({"prompt": FRANCE}, params=params)
 
 
-def test_an_extra_field_is_dropped_by_the_schema_and_refused_without_it(model: Any) -> None:
-    data = {"prompt": FRANCE, "temperature": 9.0, "max_tokens": 1}
-    answer = model.predict(data, params=GREEDY)
+def test_an_extra_field_is_dropped_by_the_schema_and_rejected_without_it(model: Any) -> None:
+    row = {"prompt": FRANCE, "temperature": 9.0, "max_tokens": 1}
+    answer = model.predict(row, params=GREEDY)
     assert answer == ["The capital of France is Paris."]
-    assert join_text(model.predict_stream(data, params=GREEDY)) == answer[0]
+    assert join_text(model.predict_stream(row, params=GREEDY)) == answer[0]
     wrapper = model.unwrap_python_model()
-    for rows in (data, [data], pd.DataFrame([data])):
+    for rows in (row, [row], pd.DataFrame([row])):
         with pytest.raises(MlflowException, match="pass max_tokens, temperature in params"):
             wrapper.predict(None, rows)
         with pytest.raises(MlflowException, match="pass max_tokens, temperature in params"):
             next(wrapper.predict_stream(None, rows))
 
 
-def test_called_directly_it_accepts_a_stop_string_and_refuses_unknown_params(model: Any) -> None:
+def test_the_wrapper_itself_accepts_a_stop_string_and_rejects_unknown_params(model: Any) -> None:
     wrapper = model.unwrap_python_model()
     assert wrapper.predict(None, FRANCE, {**GREEDY, "stop": "rance is"}) == ["The capital of F"]
     with pytest.raises(MlflowException, match="no param best_of; the params are max_tokens, "):
@@ -161,21 +161,21 @@ def test_called_directly_it_accepts_a_stop_string_and_refuses_unknown_params(mod
 
 
 def test_penalties_are_subtracted_from_the_logits_of_generated_tokens(model: Any) -> None:
-    """Computed by hand: the engine's logits minus the penalties, then the most likely token."""
+    """Compare with a loop that subtracts the penalties from the engine's logits and takes the most likely token."""
     wrapper, prompt = model.unwrap_python_model(), chatml("Say ha ten times: ha ha ha")
     params = {**GREEDY, "max_tokens": 24, "presence_penalty": 1.5, "frequency_penalty": 0.5}
     ids = wrapper.encode(prompt)
     options = og.GeneratorParams(wrapper._scheduler._engine._model)
     options.set_search_options(max_length=len(ids) + 24, do_sample=False)
-    generator, answer = og.Generator(wrapper._scheduler._engine._model, options), Counter[int]()
+    generator, counts = og.Generator(wrapper._scheduler._engine._model, options), Counter[int]()
     generator.append_tokens(ids)
     tokens: list[int] = []
     while len(tokens) < 24 and tokens[-1:] != wrapper.encode("<|im_end|>"):
         logits = np.array(generator.get_logits()).reshape(-1)
-        for token, count in answer.items():
+        for token, count in counts.items():
             logits[token] -= 1.5 + 0.5 * count
         tokens.append(int(logits.argmax()))
-        answer[tokens[-1]] += 1
+        counts[tokens[-1]] += 1
         generator.append_tokens(tokens[-1:])
     expected = wrapper._tokenizer.decode(tokens)
 
@@ -242,14 +242,14 @@ def test_answers_repeat_with_a_seed_and_vary_without(model: Any) -> None:
     assert len({story(-1) for _ in range(3)}) > 1
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_its_token_count(model: Any) -> None:
+def test_a_prompt_longer_than_the_context_is_rejected_with_its_token_count(model: Any) -> None:
     with pytest.raises(MlflowException, match=re.escape("but prompt and answer may have 8,192")):
         model.predict({"prompt": "word " * 9000})
 
 
-def test_predict_stream_refuses_two_prompts(model: Any) -> None:
+def test_predict_stream_rejects_two_prompts(model: Any) -> None:
     with pytest.raises(MlflowException, match="one prompt at a time"):
-        list(model.predict_stream({"prompt": [FRANCE, TWO]}))
+        list(model.predict_stream({"prompt": [FRANCE, GERMANY]}))
 
 
 def test_control_tokens_can_be_passed_as_plain_text(model: Any) -> None:

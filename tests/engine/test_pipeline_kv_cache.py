@@ -1,4 +1,4 @@
-"""The pipeline with and without KV slots, in this process, through pyfunc."""
+"""The pipeline's KV cache: answers with slots equal those without, through pyfunc in the test's process."""
 
 import random
 from collections.abc import Callable
@@ -39,7 +39,7 @@ Load = Callable[[], Any]
 
 
 class Chat:
-    """A model as the app chats with it."""
+    """A model behind the adapter that the app uses."""
 
     def __init__(self, model: Any, budget: int = 1 << 30) -> None:
         self.model = model
@@ -47,66 +47,68 @@ class Chat:
         self.cache = self.adapter._pipeline._cache
         self.cache._budget = budget
 
-    def events(
+    def collect_events(
         self, messages: tuple[Message, ...], params: GenerationParams = GREEDY, cancel: CancelToken | None = None
     ) -> list[AnswerEvent]:
         return list(self.adapter.answer(ChatRequest(messages, params), cancel or CancelToken()))
 
     def ask(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> Completed:
-        events = self.events(messages, params)
+        events = self.collect_events(messages, params)
         assert isinstance(events[-1], Completed)
         assert events[-1].usage
-        read = [event for event in events if isinstance(event, PrefillProgress)]
-        assert read[0] == PrefillProgress(events[-1].usage.cached_tokens or 0, events[-1].usage.prompt_tokens)
-        assert [event.processed for event in read] == sorted({event.processed for event in read})
+        progress = [event for event in events if isinstance(event, PrefillProgress)]
+        assert progress[0] == PrefillProgress(events[-1].usage.cached_tokens or 0, events[-1].usage.prompt_tokens)
+        assert [event.processed for event in progress] == sorted({event.processed for event in progress})
         return events[-1]
 
-    def cached_tokens(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> int:
+    def count_cached(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> int:
         usage = self.ask(messages, params).usage
         assert usage
         assert usage.cached_tokens is not None
         return usage.cached_tokens
 
 
-def without_slots(model: Any) -> Chat:
+def open_without_slots(model: Any) -> Chat:
     chat = Chat(model)
-    chat.cache.can_serve = lambda prompt: False  # type: ignore[method-assign]  # a cache that serves nothing
+    chat.cache.can_serve = lambda prompt: False  # type: ignore[method-assign]  # disables the cache
     return chat
 
 
 def compare(chat: Chat, plain: Chat, seed: int, steps: int, words: int) -> int:
     """Hold the same random conversation with both, with questions of up to `words` words, and compare the answers.
 
-    Returns the number of cached prompt tokens.
+    Return the number of prompt tokens that were cached.
     """
-    draw = random.Random(seed)
-    asked: list[tuple[Message, ...]] = []
-    answered: list[str] = []
+    rng = random.Random(seed)
+    prompts: list[tuple[Message, ...]] = []
+    answers: list[str] = []
     cached = 0
 
-    def question() -> Message:
-        return Message("user", " ".join(draw.choices(WORDS, k=draw.randint(1, words))))
+    def make_question() -> Message:
+        return Message("user", " ".join(rng.choices(WORDS, k=rng.randint(1, words))))
 
     for _ in range(steps):
-        move = draw.choice(["go on", "go on", "go on", "retry", "edit", "branch", "new"]) if asked else "new"
-        at = draw.randrange(len(asked)) if move == "branch" else -1
+        move = (
+            rng.choice(["follow up", "follow up", "follow up", "retry", "edit", "branch", "new"]) if prompts else "new"
+        )
+        parent = rng.randrange(len(prompts)) if move == "branch" else -1
         if move == "new":
-            messages: tuple[Message, ...] = (Message("system", "Be brief."), question())
+            messages: tuple[Message, ...] = (Message("system", "Be brief."), make_question())
         elif move == "retry":
-            messages = asked[-1]
+            messages = prompts[-1]
         elif move == "edit":
-            messages = (*asked[-1][:-1], question())
+            messages = (*prompts[-1][:-1], make_question())
         else:
-            messages = (*asked[at], Message("assistant", answered[at]), question())
+            messages = (*prompts[parent], Message("assistant", answers[parent]), make_question())
         ours, theirs = chat.ask(messages), plain.ask(messages)
-        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason), (move, len(asked))
+        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason), (move, len(prompts))
         assert ours.usage
         assert theirs.usage
         assert ours.usage.prompt_tokens == theirs.usage.prompt_tokens
         assert ours.usage.completion_tokens == theirs.usage.completion_tokens
         cached += ours.usage.cached_tokens or 0
-        asked.append(messages)
-        answered.append(ours.text)
+        prompts.append(messages)
+        answers.append(ours.text)
     return cached
 
 
@@ -117,7 +119,7 @@ def load(tiny: TinyStore) -> Load:
 
 @pytest.fixture(scope="module")
 def load_long(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """A tiny Phi-3 with a longer context, which uses other RoPE factors beyond CONTEXT_LENGTH tokens."""
+    """Return a loader of a tiny Phi-3 with a longer context, which uses other RoPE factors beyond CONTEXT_LENGTH tokens."""
     home = tmp_path_factory.mktemp("long")
     store = Store(create_store(home), str(home / "artifacts"))
     origin = Origin(preset="", name="long", title="Long", source="tests/long", license="mit")
@@ -133,27 +135,27 @@ def load_long(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.parametrize("budget", [1 << 30, 400_000], ids=["roomy", "tight"])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_edited_regenerated_and_branched_conversations_are_answered_as_without_slots(
+def test_answers_to_edited_regenerated_and_branched_chats_equal_those_without_slots(
     load: Load, seed: int, budget: int
 ) -> None:
-    assert compare(Chat(load(), budget), without_slots(load()), seed, steps=30, words=60) > 1000
+    assert compare(Chat(load(), budget), open_without_slots(load()), seed, steps=30, words=60) > 1000
 
 
-def test_answers_beyond_the_sliding_window_are_those_without_slots(load: Load) -> None:
+def test_answers_beyond_the_sliding_window_equal_those_without_slots(load: Load) -> None:
     # Within the budget all tokens are cached; beyond it only the sliding window, which cannot be truncated.
     for budget, cached in ((1 << 30, 10_000), (1_000_000, 1_000)):
-        assert compare(Chat(load(), budget), without_slots(load()), 3, steps=14, words=500) > cached
+        assert compare(Chat(load(), budget), open_without_slots(load()), 3, steps=14, words=500) > cached
 
 
-def test_answers_with_long_rope_factors_are_those_without_slots(load_long: Load) -> None:
-    chat, plain = Chat(load_long()), without_slots(load_long())
-    # With these seeds a conversation grows beyond the limit and on, another branches across it, is repeated and goes back.
+def test_answers_with_long_rope_factors_equal_those_without_slots(load_long: Load) -> None:
+    chat, plain = Chat(load_long()), open_without_slots(load_long())
+    # With these seeds, one conversation grows past the limit; another crosses it by branching, is regenerated, and returns.
     for seed, steps in ((4, 7), (1, 6)):
         assert compare(chat, plain, seed, steps, words=1500) > 10_000
 
 
-def test_answers_of_the_demo_model_are_those_without_slots(demo: Demo) -> None:
-    """Of its first layers: its architecture, tokenizer and template, in a fraction of the time."""
+def test_answers_of_the_demo_model_equal_those_without_slots(demo: Demo) -> None:
+    """Use only the first three layers: the architecture, tokenizer and template are real, and the test is much faster."""
 
     def load() -> Any:
         mlflow.set_tracking_uri(demo.settings.tracking_uri)
@@ -164,7 +166,7 @@ def test_answers_of_the_demo_model_are_those_without_slots(demo: Demo) -> None:
         return loaded
 
     # This seed makes every kind of move once or twice.
-    assert compare(Chat(load()), without_slots(load()), 6, steps=6, words=40) > 300
+    assert compare(Chat(load()), open_without_slots(load()), 6, steps=6, words=40) > 300
 
 
 LONG = Message("user", " ".join(map(str, range(600))))
@@ -175,68 +177,68 @@ def test_regenerating_prefills_one_token_and_the_next_turn_only_new_ones(load: L
     first = chat.ask((LONG,))
     assert first.usage
     assert first.usage.cached_tokens == 0
-    assert chat.cached_tokens((LONG,)) == first.usage.prompt_tokens - 1
-    onward = (LONG, Message("assistant", first.text), Message("user", "And?"))
-    assert chat.cached_tokens(onward) >= first.usage.prompt_tokens
+    assert chat.count_cached((LONG,)) == first.usage.prompt_tokens - 1
+    follow_up = (LONG, Message("assistant", first.text), Message("user", "And?"))
+    assert chat.count_cached(follow_up) >= first.usage.prompt_tokens
 
 
 def test_a_new_conversation_does_not_evict_earlier_ones(load: Load) -> None:
     chat, other = Chat(load()), Message("user", "What is the sea?")
-    length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]  # it is known
-    assert chat.cached_tokens((other,)) < 10
-    assert chat.cached_tokens((LONG,)) == length - 1
+    length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]  # it is set
+    assert chat.count_cached((other,)) < 10
+    assert chat.count_cached((LONG,)) == length - 1
 
 
 def test_the_least_recently_used_slot_is_evicted_first(load: Load) -> None:
     chat = Chat(load())
     prompts = [(Message("user", f"{letter} " * 300),) for letter in "abc"]
-    lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]  # it is known
-    held = [slot.cache.layers for slot in chat.cache._slots]
-    chat.cache._budget = sum(layer.keys.nbytes + layer.values.nbytes for layers in held for layer in layers)
-    assert chat.cached_tokens(prompts[0]) == lengths[0] - 1
-    assert chat.cached_tokens((Message("user", "d " * 300),)) < 10
-    assert chat.cached_tokens(prompts[0]) == lengths[0] - 1
-    assert chat.cached_tokens(prompts[1]) < 10
+    lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]  # it is set
+    slot_layers = [slot.cache.layers for slot in chat.cache._slots]
+    chat.cache._budget = sum(layer.keys.nbytes + layer.values.nbytes for layers in slot_layers for layer in layers)
+    assert chat.count_cached(prompts[0]) == lengths[0] - 1
+    assert chat.count_cached((Message("user", "d " * 300),)) < 10
+    assert chat.count_cached(prompts[0]) == lengths[0] - 1
+    assert chat.count_cached(prompts[1]) < 10
     chat.cache._budget = 1
-    assert chat.cached_tokens(prompts[1]) == lengths[1] - 1, "one is always kept"
+    assert chat.count_cached(prompts[1]) == lengths[1] - 1, "one slot is always kept"
     assert len(chat.cache._slots) == 1
 
 
 def test_a_cancelled_prefill_gives_an_empty_answer_and_is_reused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     chat, cancel = Chat(load()), CancelToken()
     events = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
-    total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]  # it is known
+    total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]  # it is set
     chat.cache._slots.clear()
-    read = chat.cache.prefill
+    prefill = chat.cache.prefill
 
-    def read_and_cancel(*arguments: Any) -> None:
-        read(*arguments)
+    def prefill_and_cancel(*arguments: Any) -> None:
+        prefill(*arguments)
         if arguments[-1] >= 3 * PREFILL_CHUNK:
             cancel.set()
 
-    monkeypatch.setattr(chat.cache, "prefill", read_and_cancel)
-    *progress, use, completed = events
-    assert isinstance(use, CacheStats)
-    assert progress == [PrefillProgress(PREFILL_CHUNK * piece, total) for piece in range(4)]
+    monkeypatch.setattr(chat.cache, "prefill", prefill_and_cancel)
+    *progress, stats, completed = events
+    assert isinstance(stats, CacheStats)
+    assert progress == [PrefillProgress(PREFILL_CHUNK * chunk, total) for chunk in range(4)]
     assert isinstance(completed, Completed)
     assert (completed.text, completed.finish_reason) == ("", "cancelled")
     assert completed.usage == Usage(total, 0, 0)
     assert completed.timings.time_to_first_token is None
-    assert chat.cached_tokens((LONG,)) == 3 * PREFILL_CHUNK
+    assert chat.count_cached((LONG,)) == 3 * PREFILL_CHUNK
 
 
 def test_an_error_during_prefill_ends_only_that_answer(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    chat, plain = Chat(load()), without_slots(load())
-    read = chat.cache.prefill
+    chat, plain = Chat(load()), open_without_slots(load())
+    prefill = chat.cache.prefill
 
     def fail(*arguments: Any) -> None:
-        read(*arguments)
+        prefill(*arguments)
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(chat.cache, "prefill", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         chat.ask((LONG,))
-    chat.cache.prefill = read  # type: ignore[method-assign]  # a spy
+    chat.cache.prefill = prefill  # type: ignore[method-assign]  # restored
     again = chat.ask((LONG,))
     assert again.text == plain.ask((LONG,)).text
     assert again.usage
@@ -252,15 +254,15 @@ def test_answers_are_computed_one_by_one_and_waiting_requests_get_their_queue_po
     assert next(second) == QueuePosition(1)
     assert next(third) == QueuePosition(2)
     cancel.set()
-    (given_up,) = second
-    assert isinstance(given_up, Completed)
-    assert given_up == replace(given_up, text="", usage=None, finish_reason="cancelled")
+    (cancelled,) = second
+    assert isinstance(cancelled, Completed)
+    assert cancelled == replace(cancelled, text="", usage=None, finish_reason="cancelled")
     assert next(third) == QueuePosition(1)
-    *_, answered = first
-    assert isinstance(answered, Completed)
-    *_, last = third
-    assert isinstance(last, Completed)
-    assert last.text == answered.text
+    *_, answer = first
+    assert isinstance(answer, Completed)
+    *_, third_answer = third
+    assert isinstance(third_answer, Completed)
+    assert third_answer.text == answer.text
 
 
 def test_a_seed_repeats_bit_for_bit_whatever_is_cached(load: Load) -> None:
@@ -272,10 +274,10 @@ def test_a_seed_repeats_bit_for_bit_whatever_is_cached(load: Load) -> None:
     for chat in (used, fresh):
         chat.model.get_raw_model().model.to(torch.bfloat16)
     answer = used.ask((LONG,)).text
-    onward = (LONG, Message("assistant", answer), Message("user", "And then?"))
-    used.ask((*onward[:-1], Message("user", "And now?")))
-    first = used.ask(onward, seeded)
-    assert first.text == used.ask(onward, seeded).text == fresh.ask(onward, seeded).text
+    follow_up = (LONG, Message("assistant", answer), Message("user", "And then?"))
+    used.ask((*follow_up[:-1], Message("user", "And now?")))
+    first = used.ask(follow_up, seeded)
+    assert first.text == used.ask(follow_up, seeded).text == fresh.ask(follow_up, seeded).text
     assert first.usage
     assert first.usage.cached_tokens
     assert first.usage.cached_tokens % PREFILL_CHUNK == 0
@@ -290,23 +292,25 @@ def test_plain_predict_is_unchanged(load: Load) -> None:
     assert len(chat.cache._slots) == 1
 
 
-@pytest.mark.parametrize("named", [{"num_beams": 2}, {"use_cache": False}, {"prompt_lookup_num_tokens": 2}], ids=str)
-def test_other_generation_modes_bypass_the_slots(load: Load, named: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"use_cache": False}, {"prompt_lookup_num_tokens": 2}], ids=str)
+def test_other_generation_modes_bypass_the_slots(load: Load, options: dict[str, Any]) -> None:
     chat = Chat(load())
-    for name, value in named.items():
+    for name, value in options.items():
         setattr(chat.model.get_raw_model().generation_config, name, value)
-    assert chat.cached_tokens((LONG,)) == chat.cached_tokens((LONG,)) == 0
+    assert chat.count_cached((LONG,)) == chat.count_cached((LONG,)) == 0
     assert chat.cache._slots == []
 
 
-@pytest.mark.parametrize(("given", "moved"), [(None, 1 << 20), (1 << 25, 1 << 25)], ids=["found", "given"])
+@pytest.mark.parametrize(
+    ("configured", "expected"), [(None, 1 << 20), (1 << 25, 1 << 25)], ids=["detected", "configured"]
+)
 def test_a_moved_model_has_the_budget_of_its_new_device(
-    load: Load, monkeypatch: pytest.MonkeyPatch, given: int | None, moved: int
+    load: Load, monkeypatch: pytest.MonkeyPatch, configured: int | None, expected: int
 ) -> None:
     budgets = {"cpu": 1 << 30, "meta": 1 << 20}
     monkeypatch.setattr("phi3_ui.runtime.generation_hook.memory_budget", lambda device: budgets[device.type])
-    pipeline = HookedPipeline(load().get_raw_model(), lambda _: True, given)
-    assert pipeline.cache_stats().budget_bytes == (given or 1 << 30)
+    pipeline = HookedPipeline(load().get_raw_model(), lambda _: True, configured)
+    assert pipeline.cache_stats().budget_bytes == (configured or 1 << 30)
     with use_threads(1):
         pipeline.move_to("meta")  # stands in for a GPU
-    assert pipeline.cache_stats().budget_bytes == moved
+    assert pipeline.cache_stats().budget_bytes == expected

@@ -1,4 +1,4 @@
-"""The Transformers pipeline as MLflow's flavour stores it, loaded again from the store, as in a notebook."""
+"""The Transformers pipeline, loaded from the store with plain MLflow, as in a notebook."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def model(demo: Demo) -> Any:
     return mlflow.pyfunc.load_model(demo.entry("chat").uri)
 
 
-def test_the_signature_is_the_chat_tasks(model: Any) -> None:
+def test_the_signature_is_that_of_the_chat_task(model: Any) -> None:
     signature = model.metadata.signature
     assert signature.inputs == CHAT_MODEL_INPUT_SCHEMA
     assert signature.outputs == CHAT_MODEL_OUTPUT_SCHEMA
@@ -41,7 +41,7 @@ def test_the_metadata_declares_task_and_contract(model: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_plain_use_as_documented(model: Any) -> None:
+def test_plain_mlflow_predicts_as_documented(model: Any) -> None:
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     (completion,) = model.predict({"messages": messages, "temperature": 0.01, "max_tokens": 12})
     assert completion["object"] == "chat.completion"

@@ -1,4 +1,4 @@
-"""Answers of real models, reproduced by their programs alone: the same text, to the last character."""
+"""Reproduce programs give exactly the answers of real models, without this project."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def add_turn(
     params: GenerationParams,
     system: str = "",
 ) -> Conversation:
-    """Add a question to the conversation, answered as the app does."""
+    """Ask a question as the app does; return the conversation with it and its answer."""
     conversation = conversation.with_question(question, TurnRequest(time.time(), entry.model_id, system, params))
     answers: list[Answer] = []
     turn = RunningTurn(
@@ -68,22 +68,22 @@ def add_turn(
 
 
 def run_programs(programs: dict[str, str], empty: Path) -> dict[str, str]:
-    """The output of each program, run in an empty folder by a Python that does not find this project.
+    """Return the output of each program, run in an empty folder by a Python that cannot import this project.
 
-    They load their models anew, but share what takes longest: the import of the libraries.
+    Each program loads its model, but they share what takes longest: importing the libraries.
     """
     for name, program in programs.items():
         (empty / f"{name}.py").write_text(program, encoding="utf-8")
     (empty / "run_all.py").write_text(RUN_ALL, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-P", "run_all.py", *(f"{name}.py" for name in programs)]
-    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    return dict(zip(programs, json.loads(done.stdout), strict=True))
+    process = subprocess.run(command, cwd=empty, env=environment, capture_output=True, encoding="utf-8")
+    assert process.returncode == 0, process.stderr
+    return dict(zip(programs, json.loads(process.stdout), strict=True))
 
 
 def test_every_answer_of_a_chat_is_reproduced(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
-    declared = demo.catalogue.load_declaration(entry)
+    declaration = demo.catalogue.load_declaration(entry)
     conversation = Conversation()
     for question, params, system in (
         (STORY, GREEDY, 'You answer in one <|im_end|> sentence.\nYou are "brief".'),
@@ -99,17 +99,17 @@ def test_every_answer_of_a_chat_is_reproduced(entry: ModelEntry, demo: Demo, poo
     long = conversation.turns[-1].answer
     assert long
     assert long.usage
-    assert long.usage.prompt_tokens > 128, "it was read in pieces"
+    assert long.usage.prompt_tokens > 128, "it is prefilled in chunks"
 
     programs = {
-        f"turn_{number}": render_program(conversation, turn.id, declared, entry.tracking_uri)
+        f"turn_{number}": render_program(conversation, turn.id, declaration, entry.tracking_uri)
         for number, turn in enumerate(conversation.turns)
     }
     texts = [f"{turn.answer.text}\n" for turn in conversation.turns if turn.answer]
     assert list(run_programs(programs, tmp_path).values()) == texts
 
 
-FOREIGN = {
+THIRD_PARTY_PARAMS = {
     "tutorial": GenerationParams(),
     "hinted": GenerationParams(stop=("USER",)),
     "frames": GenerationParams(),
@@ -130,7 +130,7 @@ def test_answers_of_third_party_models_are_reproduced(
     tmp_path: Path,
 ) -> None:
     programs, texts = {}, []
-    for name, params in FOREIGN.items():
+    for name, params in THIRD_PARTY_PARAMS.items():
         entry = next(entry for entry in catalogue.list_models() if entry.name == name)
         spec = ModelSpec(entry.model_id, name, entry.uri, entry.contract, entry.tracking_uri)
         conversation = Conversation().with_question(
@@ -141,15 +141,15 @@ def test_answers_of_third_party_models_are_reproduced(
         assert isinstance(end, Completed)
         conversation = conversation.with_answer(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
         assert conversation.leaf
-        declared = catalogue.load_declaration(entry)
-        programs[name] = render_program(conversation, conversation.leaf, declared, entry.tracking_uri)
+        declaration = catalogue.load_declaration(entry)
+        programs[name] = render_program(conversation, conversation.leaf, declaration, entry.tracking_uri)
         texts.append(f"{end.text}\n")
 
     assert list(run_programs(programs, tmp_path).values()) == texts
 
 
-def test_a_prompt_is_prefilled_in_the_same_chunks_as_by_the_app(tiny_checkpoint: Path) -> None:
-    """In half precision other chunks give other numbers, and soon another text."""
+def test_a_prompt_is_prefilled_in_the_same_chunks_as_in_the_app(tiny_checkpoint: Path) -> None:
+    """In half precision, other chunks give other logits, and soon another text."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -161,9 +161,11 @@ def test_a_prompt_is_prefilled_in_the_same_chunks_as_by_the_app(tiny_checkpoint:
     while end := cache.next_chunk_end(slot, ids.shape[1], exact=True):
         cache.prefill(slot, ids, mask, end)
 
-    def logits(**arguments: Any) -> list[Any]:
-        wanted = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-        return list(model.generate(ids, attention_mask=mask, **wanted, **arguments).logits)
+    def generate_logits(**arguments: Any) -> list[Any]:
+        options = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+        return list(model.generate(ids, attention_mask=mask, **options, **arguments).logits)
 
-    pairs = zip(logits(past_key_values=slot.cache), logits(prefill_chunk_size=PREFILL_CHUNK), strict=True)
-    assert all(torch.equal(app, again) for app, again in pairs)
+    pairs = zip(
+        generate_logits(past_key_values=slot.cache), generate_logits(prefill_chunk_size=PREFILL_CHUNK), strict=True
+    )
+    assert all(torch.equal(expected, actual) for expected, actual in pairs)

@@ -1,4 +1,4 @@
-"""What the set-up stores: READY models, each with a complete run."""
+"""The setup stores READY models, each with a complete run."""
 
 import pytest
 from mlflow import MlflowClient
@@ -30,7 +30,7 @@ def test_each_model_has_a_finished_run_with_params_metrics_and_tags(demo: Demo, 
     assert card.run.tags["task"] == {"prompt": "text-generation", "chat": "llm/v1/chat"}[contract]
 
 
-def test_every_model_of_the_store_is_ready(demo: Demo) -> None:
+def test_every_model_in_the_store_is_ready(demo: Demo) -> None:
     client = MlflowClient(demo.settings.tracking_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment

@@ -1,4 +1,4 @@
-"""A logged model becomes a version of its registered model: described, tagged, and with the right alias."""
+"""Logging a model registers a version of it, with a description, tags and the right alias."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def log(checkpoint: Path, store: Store, *, registering: bool = True) -> Logged:
     return log_pipeline.log(checkpoint, ORIGIN, store, lambda *_: None, measured=False, registering=registering)
 
 
-def aliases(client: MlflowClient) -> dict[str, str]:
+def get_aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
 
 
@@ -44,8 +44,12 @@ def test_the_first_version_becomes_champion_and_later_ones_challenger(
 ) -> None:
     first, second, third = (log(checkpoint, store) for _ in range(3))
 
-    assert [(one.name, one.version) for one in (first, second, third)] == [(NAME, "1"), (NAME, "2"), (NAME, "3")]
-    assert aliases(client) == {"champion": "1", "challenger": "3"}
+    assert [(logged.name, logged.version) for logged in (first, second, third)] == [
+        (NAME, "1"),
+        (NAME, "2"),
+        (NAME, "3"),
+    ]
+    assert get_aliases(client) == {"champion": "1", "challenger": "3"}
     assert client.get_model_version_by_alias(NAME, "champion").source == f"models:/{first.model_id}"
     assert mlflow.models.get_model_info(f"models:/{NAME}@challenger").model_id == third.model_id
 
@@ -82,7 +86,7 @@ def test_descriptions_and_aliases_set_by_a_user_are_kept(checkpoint: Path, store
     model = client.get_registered_model(NAME)
     assert model.description == "Ours."
     assert model.tags["license"] == "checked"
-    assert aliases(client) == {"champion": "2", "challenger": "3"}
+    assert get_aliases(client) == {"champion": "2", "challenger": "3"}
 
 
 def test_registering_is_idempotent(checkpoint: Path, store: Store, client: MlflowClient) -> None:
@@ -97,23 +101,26 @@ def test_registering_is_idempotent(checkpoint: Path, store: Store, client: Mlflo
 def test_an_interrupted_registration_is_completed(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     logged = log(checkpoint, store, registering=False)
     assert logged.version is None
-    mlflow.register_model(f"models:/{logged.model_id}", NAME)  # killed here: neither alias nor description
-    assert aliases(client) == {}
+    mlflow.register_model(f"models:/{logged.model_id}", NAME)  # killed here, before alias and description were set
+    assert get_aliases(client) == {}
 
     register(store.tracking_uri, logged.model_id)
 
-    assert aliases(client) == {"champion": "1"}
+    assert get_aliases(client) == {"champion": "1"}
     assert client.get_registered_model(NAME).description
 
 
-def test_a_missing_registration_is_made_later(checkpoint: Path, store: Store, client: MlflowClient) -> None:
-    lost = [log(checkpoint, store, registering=False) for _ in range(2)]
+def test_missing_registrations_are_added_later(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    models = [log(checkpoint, store, registering=False) for _ in range(2)]
 
-    found = register_missing(store, "tiny")
+    registered = register_missing(store, "tiny")
 
-    assert [(one.model_id, one.version) for one in found] == [(lost[0].model_id, "1"), (lost[1].model_id, "2")]
-    assert aliases(client) == {"champion": "1", "challenger": "2"}
-    assert register_missing(store, "tiny") == found
+    assert [(model.model_id, model.version) for model in registered] == [
+        (models[0].model_id, "1"),
+        (models[1].model_id, "2"),
+    ]
+    assert get_aliases(client) == {"champion": "1", "challenger": "2"}
+    assert register_missing(store, "tiny") == registered
     assert register_missing(store, "another") == []
     assert register_missing(Store(store.tracking_uri, experiment="none"), "tiny") == []
 
