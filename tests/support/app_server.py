@@ -1,4 +1,4 @@
-"""The app as a user starts it, in a process of its own, for end-to-end tests and the screenshot."""
+"""Run the app as a user does, in its own process, for end-to-end tests and the screenshot."""
 
 import contextlib
 import socket
@@ -18,7 +18,7 @@ from mlflow.entities import Trace
 from phi3_ui.paths import ROOT
 from tests.support.env import environment
 
-START_SECONDS = 180  # until the first page, on a machine that does other work as well
+START_SECONDS = 180  # for the first page, even on a busy machine
 _POLL_SECONDS = 0.05
 
 
@@ -33,21 +33,21 @@ class Server:
     _accepted_bytes: int = 0
 
     def unexpected_log(self) -> str:
-        """What the app has logged, without what a test has accepted."""
+        """Return the log without the part that a test has accepted."""
         return self.log.read_bytes()[self._accepted_bytes :].decode()
 
     def accept_log(self) -> None:
-        """Accept the errors logged so far, as those of a test that provokes them."""
+        """Accept the errors logged so far, because the test provoked them."""
         self._accepted_bytes = self.log.stat().st_size
 
     def model_processes(self) -> list[psutil.Process]:
-        """The processes of loaded or loading models."""
-        found = []
+        """Return the processes of loaded and loading models."""
+        processes = []
         for child in self.process.children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                 if "phi3_ui.host.worker" in child.cmdline():
-                    found.append(child)
-        return found
+                    processes.append(child)
+        return processes
 
 
 @contextmanager
@@ -59,16 +59,17 @@ def serve(
     port: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """`python app.py`, or another program that starts it, over the store of `home`, until the block ends.
+    """Run `python app.py`, or another program that starts it, with the store under `home`, until the block ends.
 
-    On a free port unless one is given: a browser keeps its storage by port. `variables` are added to the environment.
+    `port` defaults to a free one; set it to reuse a browser's storage, which is per port. `variables` are added to the
+    environment.
     """
     port = port or find_free_port()
-    own = environment(home, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
+    base = environment(home, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as out:
         process = psutil.Popen(
-            [sys.executable, program], cwd=ROOT, env={**own, **(variables or {})}, stdout=out, stderr=out
+            [sys.executable, program], cwd=ROOT, env={**base, **(variables or {})}, stdout=out, stderr=out
         )
     try:
         wait_until(lambda: process.poll() is not None or is_reachable(url), START_SECONDS)
@@ -81,14 +82,14 @@ def serve(
 
 
 def find_free_port() -> int:
-    """A TCP port of this machine that nothing uses now."""
+    """Return a free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def is_reachable(url: str) -> bool:
-    """Whether something answers HTTP at `url`."""
+    """Return whether a GET request to `url` succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -97,31 +98,33 @@ def is_reachable(url: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Return once `condition` holds. Raises AssertionError after `seconds`."""
+    """Wait until `condition` holds. Raise AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds} s"
         time.sleep(_POLL_SECONDS)
 
 
 def find_traces(home: Path, chats: set[str] | None = None) -> list[Trace]:
-    """The traces of these chats (default: of all) in the app's own store under `home`."""
+    """Return the traces of these chats (default: all chats) in the app's store under `home`."""
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("phi3-chat")
     if experiment is None:
         return []
-    found = client.search_traces(locations=[experiment.experiment_id], max_results=500)
-    return [trace for trace in found if chats is None or trace.info.trace_metadata.get("mlflow.trace.session") in chats]
+    traces = client.search_traces(locations=[experiment.experiment_id], max_results=500)
+    return [
+        trace for trace in traces if chats is None or trace.info.trace_metadata.get("mlflow.trace.session") in chats
+    ]
 
 
 def wait_for_traces(home: Path, chats: set[str], count: int) -> list[Trace]:
-    """The traces of these chats once there are `count` of them: the app writes them in the background."""
-    found: list[Trace] = []
+    """Wait until these chats have `count` traces, which the app writes in the background, and return them."""
+    traces: list[Trace] = []
 
-    def all_written() -> bool:
-        found[:] = find_traces(home, chats)
-        return len(found) >= count
+    def are_written() -> bool:
+        traces[:] = find_traces(home, chats)
+        return len(traces) >= count
 
-    wait_until(all_written)
-    assert len(found) == count
-    return found
+    wait_until(are_written)
+    assert len(traces) == count
+    return traces

@@ -1,4 +1,4 @@
-"""Requests to an application in this process, without a server."""
+"""Client for an ASGI application in this process, without a server."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 @dataclass(frozen=True)
 class Client:
-    """Sends requests to an application in an event loop of its own."""
+    """Sends requests to an application that runs in its own event loop."""
 
     app: FastAPI
     portal: BlockingPortal
@@ -25,25 +25,25 @@ class Client:
         return self.portal.call(lambda: self.http.request(method, path, **options))
 
     def post(self, path: str, **form: str) -> int:
-        """The status code of a form that is sent."""
+        """Post a form and return the status code."""
         return self.portal.call(lambda: self.http.post(path, data=form)).status_code
 
     def log_in(self, name: str, password: str) -> int:
-        """The status code of a log-in."""
+        """Log in and return the status code."""
         return self.post("/login", username=name, password=password)
 
 
 @contextmanager
-def running(
-    create: Callable[..., FastAPI], *arguments: object, served: Callable[[FastAPI], Any] = lambda app: app
+def run_app(
+    create: Callable[..., FastAPI], *arguments: object, wrap: Callable[[FastAPI], Any] = lambda app: app
 ) -> Iterator[Client]:
-    """Creates an application in an event loop, where Gradio creates none of its own, and runs its lifespan there.
+    """Create an application in an event loop, so that Gradio starts none; run its lifespan and yield a client.
 
-    `served` returns the ASGI application that gets the requests, such as the middleware of a server around the app.
+    `wrap` returns the ASGI application that handles the requests, such as the app in a server's middleware.
     """
     with start_blocking_portal() as portal:
         app = portal.call(create, *arguments)
-        transport = httpx.ASGITransport(served(app))
+        transport = httpx.ASGITransport(wrap(app))
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         with (
             portal.wrap_async_context_manager(app.router.lifespan_context(app)),

@@ -1,4 +1,4 @@
-"""Tiny Llamas with tokenizers of the kinds that Llama 3, Mistral and Gemma have: both they and their templates write BOS."""
+"""Tiny Llama models with tokenizers like those of Llama 3, Mistral and Gemma: tokenizer and template both add BOS."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.support.tiny_phi3 import TEXT
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of tokenizer."""
+    """A kind of tokenizer, with its chat template."""
 
     bos: str
     end: str
@@ -48,11 +48,11 @@ FAMILIES = {
 
 
 def make_bos_checkpoint(folder: Path, name: str) -> Path:
-    """Write a checkpoint of one of FAMILIES, with random weights, to `folder`, which is returned."""
+    """Write a checkpoint of one of FAMILIES, with random weights, to `folder` and return `folder`."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer(name)
+    tokenizer = _create_tokenizer(name)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -67,23 +67,23 @@ def make_bos_checkpoint(folder: Path, name: str) -> Path:
         torch.manual_seed(5)
         model = LlamaForCausalLM(config)
     with torch.no_grad():
-        model.lm_head.weight[tokenizer.eos_token_id] = 0  # answers do not end by themselves
+        model.lm_head.weight[tokenizer.eos_token_id] = 0  # answers never end by themselves
     model.generation_config = GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=[config.eos_token_id])
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def _tokenizer(name: str) -> Any:
+def _create_tokenizer(name: str) -> Any:
     from tokenizers import AddedToken, Tokenizer, processors
     from transformers import PreTrainedTokenizerFast
 
     family = FAMILIES[name]
-    backend: Tokenizer = _byte_level() if name == "llama-3" else _sentence_piece()
+    backend: Tokenizer = _train_byte_level() if name == "llama-3" else _train_sentencepiece()
     control = (family.bos, family.end, *family.control)
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
     if name == "gemma":
-        backend.add_tokens([AddedToken(run, normalized=False) for run in ("\n\n", "\n\n\n")])  # as in its vocabulary
+        backend.add_tokens([AddedToken(run, normalized=False) for run in ("\n\n", "\n\n\n")])  # as in Gemma's
     bos_id = backend.token_to_id(family.bos)
     backend.post_processor = processors.TemplateProcessing(
         single=f"{family.bos} $A", pair=f"{family.bos} $A {family.bos}:1 $B:1", special_tokens=[(family.bos, bos_id)]
@@ -97,8 +97,8 @@ def _tokenizer(name: str) -> Any:
     )
 
 
-def _byte_level() -> Any:
-    """Llama 3's kind: byte-level BPE."""
+def _train_byte_level() -> Any:
+    """Train a byte-level BPE tokenizer, as Llama 3 uses."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -111,17 +111,17 @@ def _byte_level() -> Any:
     return tokenizer
 
 
-def _sentence_piece() -> Any:
-    """Mistral's and Gemma's kind: spaces written as ▁, bytes for what has no token."""
+def _train_sentencepiece() -> Any:
+    """Train a SentencePiece-style tokenizer, as Mistral and Gemma use: ▁ for spaces, and byte fallback."""
     from tokenizers import Tokenizer, decoders, normalizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
 
-    base = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    base_tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.train_from_iterator(
-        TEXT.splitlines(), BpeTrainer(vocab_size=500, special_tokens=base, show_progress=False)
+        TEXT.splitlines(), BpeTrainer(vocab_size=500, special_tokens=base_tokens, show_progress=False)
     )
     return tokenizer

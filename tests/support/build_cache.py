@@ -1,4 +1,4 @@
-"""Artifacts that the tests build once, cached in .test-data under a hash of the files that produce them."""
+"""Cache of test artifacts in .test-data, keyed by a hash of the files that produce them."""
 
 import hashlib
 import shutil
@@ -12,10 +12,10 @@ CACHE = ROOT / ".test-data"
 
 
 def cached_folder(name: str, sources: list[str]) -> Path:
-    """The cache folder for `name`, created if need be. It is a new one once a file that matches `sources` changes.
+    """Return the cache folder for `name`, created if necessary. Its cache key changes with the files of `sources`.
 
-    `sources` are glob patterns relative to the repository's root: the files that decide what the artifact contains.
-    Folders for earlier versions of these files are deleted.
+    `sources` are glob patterns, relative to the repository root, for the files that determine the artifact. Folders
+    with stale keys are deleted.
     """
     files = [file for pattern in sources for file in sorted(ROOT.glob(pattern))]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
@@ -28,7 +28,7 @@ def cached_folder(name: str, sources: list[str]) -> Path:
 
 
 def build_lock(name: str) -> FileLock:
-    """Hold it while building artifact `name`: several test processes may want it at once."""
+    """Return the lock to hold while building artifact `name`: several test processes may need it at once."""
     CACHE.mkdir(exist_ok=True)
     return FileLock(CACHE / f"{name}.lock")
 
@@ -36,20 +36,20 @@ def build_lock(name: str) -> FileLock:
 def create_store(folder: Path, experiment: str | None = None) -> str:
     """Create an empty SQLite store in `folder` and return its URI.
 
-    A copy of a cached database, because creating the tables takes MLflow seconds. `experiment` is created in it, with
-    its artifacts in `folder`/artifacts.
+    It is copied from a cached database, because MLflow takes seconds to create the tables. `experiment` is created in
+    it, with its artifacts in `folder`/artifacts.
     """
     from mlflow import MlflowClient
 
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(_empty_database(), folder / "mlflow.db")
+    shutil.copy(_build_empty_database(), folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     if experiment:
         MlflowClient(uri).create_experiment(experiment, artifact_location=(folder / "artifacts").as_uri())
     return uri
 
 
-def _empty_database() -> Path:
+def _build_empty_database() -> Path:
     from mlflow import MlflowClient
 
     with build_lock("store"):

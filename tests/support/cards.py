@@ -1,4 +1,4 @@
-"""A model's card, for the tests."""
+"""A sample model card."""
 
 from datetime import UTC, datetime
 

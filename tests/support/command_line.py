@@ -1,4 +1,4 @@
-"""The command line in this process: seconds faster than a program, which first imports MLflow."""
+"""Run the command line in this process: seconds faster than a new one, which has to import MLflow."""
 
 import io
 import json
@@ -18,20 +18,20 @@ from tests.support.env import environment
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command left: its exit code and what it printed."""
+    """The exit code and output of a command."""
 
     returncode: int
     stdout: str
     stderr: str
 
     def json(self) -> Any:
-        """Its standard output, parsed. AssertionError if it failed."""
+        """Return the parsed standard output. Raise AssertionError if the command failed."""
         assert self.returncode == 0, self.stderr
         return json.loads(self.stdout)
 
 
 RunCommand = Callable[..., CommandResult]
-"""`run(home, *arguments, stdin="", **variables)` runs one command with the app's home and environment variables."""
+"""`run(home, *arguments, stdin="", **variables)` runs a command with this home folder and these environment variables."""
 
 
 @pytest.fixture
@@ -40,17 +40,17 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     levels = {name: logging.getLogger(name).level for name in quiet}
 
     def run(home: Path, *arguments: object, stdin: str = "", **variables: str) -> CommandResult:
-        own = environment(home, **variables)
-        for name in os.environ.keys() - own.keys():
+        env = environment(home, **variables)
+        for name in os.environ.keys() - env.keys():
             monkeypatch.delenv(name)
-        for name, value in own.items():
+        for name, value in env.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as exit_:
+        with pytest.raises(SystemExit) as exit_info:
             main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        code = exit_.value.code
-        if isinstance(code, str):  # the interpreter prints it as it exits
+        code = exit_info.value.code
+        if isinstance(code, str):  # the interpreter prints it on exit
             return CommandResult(1, out, f"{err}{code}\n")
         return CommandResult(code or 0, out, err)
 

@@ -1,4 +1,4 @@
-"""Conversations with every kind of content, as examples and as hypothesis strategies, and chat files that are refused."""
+"""Conversations with every kind of content, as examples and Hypothesis strategies, and rejected chat files."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from phi3_ui.export.chat_file import read_chats
 
 counts = st.integers(0, 2**53)
 _floats = st.floats(allow_nan=False, allow_infinity=False)
-_pieces = [
+_fragments = [
     "# ",
     "## Question 1\n",
     "```",
@@ -31,7 +31,7 @@ _pieces = [
     "`",
     "*",
 ]
-texts = st.text(max_size=20) | st.lists(st.sampled_from(_pieces) | st.text(max_size=3), max_size=8).map("".join)
+texts = st.text(max_size=20) | st.lists(st.sampled_from(_fragments) | st.text(max_size=3), max_size=8).map("".join)
 _params = st.builds(
     GenerationParams,
     max_tokens=st.none() | counts,
@@ -51,7 +51,7 @@ _answers = st.builds(
     context=st.none() | st.builds(ContextUsage, counts, counts, st.just(0), st.none() | counts),
     load_seconds=st.none() | _floats,
 )
-_asked = st.builds(TurnRequest, st.floats(0, 4e9), texts, texts, _params, st.none() | texts)
+_requests = st.builds(TurnRequest, st.floats(0, 4e9), texts, texts, _params, st.none() | texts)
 
 
 @st.composite
@@ -61,34 +61,34 @@ def conversations(draw: st.DrawFn) -> Conversation:
         parent = draw(st.sampled_from([None, *(turn.id for turn in tree)]))
         feedback = draw(st.none() | st.builds(Feedback, st.booleans(), texts))
         answer = draw(st.none() | _answers)
-        tree.append(Turn(draw(texts), answer, parent=parent, request=draw(st.none() | _asked), feedback=feedback))
+        tree.append(Turn(draw(texts), answer, parent=parent, request=draw(st.none() | _requests), feedback=feedback))
     return Conversation(tuple(tree), draw(st.sampled_from([None, *(turn.id for turn in tree)])))
 
 
 def without_ids(conversation: Conversation) -> Conversation:
-    """Replace the turns' ids by their positions."""
-    place: dict[str | None, Any] = {turn.id: str(number) for number, turn in enumerate(conversation.tree)}
-    tree = (replace(turn, id=place[turn.id], parent=place.get(turn.parent)) for turn in conversation.tree)
-    return Conversation(tuple(tree), place.get(conversation.leaf))
+    """Replace the turns' ids with their positions."""
+    positions: dict[str | None, Any] = {turn.id: str(number) for number, turn in enumerate(conversation.tree)}
+    tree = (replace(turn, id=positions[turn.id], parent=positions.get(turn.parent)) for turn in conversation.tree)
+    return Conversation(tuple(tree), positions.get(conversation.leaf))
 
 
-def make_talk() -> Conversation:
-    """A conversation with two questions, the first in two variants."""
-    asked = TurnRequest(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
+def make_conversation() -> Conversation:
+    """Return a conversation with two questions, the first in two variants."""
+    request = TurnRequest(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
     first = (
         Conversation()
-        .with_question("one", asked)
+        .with_question("one", request)
         .with_answer(Answer("phi", "1", Usage(37, 5, 12), Timings(0.1, 1, 98.12)))
     )
-    talk = first.with_variant(first.turns[0].id, "uno", asked).with_answer(
+    variant = first.with_variant(first.turns[0].id, "uno", request).with_answer(
         Answer("phi", "I", Usage(37, 5, 12), Timings(0.1, 1, 98.12), "length")
     )
-    return talk.with_feedback(talk.leaf or "", Feedback(False, "too\nshort")).with_question("two", asked)
+    return variant.with_feedback(variant.leaf or "", Feedback(False, "too\nshort")).with_question("two", request)
 
 
-def get_refusal(content: bytes) -> str:
-    """The reason why `content` is refused as a chat file."""
-    with pytest.raises(UserError) as refused:
+def read_rejection(content: bytes) -> str:
+    """Return the reason why `content` is rejected as a chat file."""
+    with pytest.raises(UserError) as rejected:
         read_chats(content)
-    assert refused.value.code == "invalid_chat_file"
-    return str(refused.value.values["detail"])
+    assert rejected.value.code == "invalid_chat_file"
+    return str(rejected.value.values["detail"])

@@ -1,10 +1,10 @@
-"""The environment of a program that a test starts."""
+"""Environment variables of programs that tests start."""
 
 import os
 from pathlib import Path
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's, for an app of its own home; without what MLflow writes there of the stores that tests have used."""
+    """Return this process's environment for an app in `home`. Drop app and MLflow variables: MLflow sets some for tests' stores."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PHI3_UI", "MLFLOW"))}
     return {**inherited, "PHI3_UI_HOME": str(home), **more}

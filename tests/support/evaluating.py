@@ -1,4 +1,4 @@
-"""A store with prompts and scripted answers, for tests of evaluations that need no model process."""
+"""A store and models with scripted answers, for evaluation tests that need no model process."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ def make_record(question: str, **expectations: object) -> PromptRecord:
 
 
 def make_entry(model_id: str, tracking_uri: str = "") -> ModelEntry:
-    """A model of the store, as evaluations need to know it."""
+    """Return the entry of a stored model, with the fields that evaluations need."""
     return ModelEntry(
         name=model_id,
         model_id=model_id,
@@ -51,7 +51,7 @@ def make_entry(model_id: str, tracking_uri: str = "") -> ModelEntry:
 
 @dataclass
 class TableModel:
-    """Answers from a table; a question that is not in it is echoed, and one whose answer is an error fails."""
+    """A fake model that answers from a table. It echoes unknown questions, and raises answers that are errors."""
 
     answers: dict[str, str | UserError] = field(default_factory=dict)
     seconds: float = 0.5
@@ -67,12 +67,12 @@ class TableModel:
         if cancel.is_set():
             yield Completed("", None, Timings(None, 0.0, None), "cancelled")
             return
-        text = self.answers.get(request.messages[-1].content, request.messages[-1].content)
-        if isinstance(text, UserError):
-            raise text
-        yield TextDelta(text)
+        answer = self.answers.get(request.messages[-1].content, request.messages[-1].content)
+        if isinstance(answer, UserError):
+            raise answer
+        yield TextDelta(answer)
         timings = Timings(self.seconds / 10 + number / 1000, self.seconds + number / 100, 40.0)
-        yield Completed(text, Usage(10, 4), timings, "stop")
+        yield Completed(answer, Usage(10, 4), timings, "stop")
 
     @property
     def questions(self) -> list[str]:
@@ -81,28 +81,31 @@ class TableModel:
 
 @dataclass(frozen=True)
 class Bench:
-    """A store, its models by id, and the evaluations over them."""
+    """A store, its models by id, and their evaluations."""
 
     location: ChatLocation
     models: dict[str, ChatModel]
     evaluations: Evaluations
 
 
-def open_bench(folder: Path, models: dict[str, ChatModel], refused: Sequence[str] = (), judge_key: str = "") -> Bench:
-    """Evaluations in the store of `folder`, a new one if it has none; loading the `refused` models would run code that nobody approved."""
+def open_bench(folder: Path, models: dict[str, ChatModel], untrusted: Sequence[str] = (), judge_key: str = "") -> Bench:
+    """Open evaluations in the store of `folder`, which is created if missing.
+
+    The `untrusted` models are refused: loading them would run code that nobody has approved.
+    """
     uri = sqlite_uri(folder / "mlflow.db")
     if not (folder / "mlflow.db").exists():
         create_store(folder, "phi3-chat")
     location = ChatLocation(uri, Store(uri).experiment_id())
 
-    def find(model_id: str) -> ModelEntry:
+    def find_entry(model_id: str) -> ModelEntry:
         if model_id not in models:
             raise UserError("model_gone")
         return make_entry(model_id, uri)
 
-    def require(entry: ModelEntry) -> None:
-        if entry.model_id in refused:
+    def require_trust(entry: ModelEntry) -> None:
+        if entry.model_id in untrusted:
             raise UserError("model_not_trusted", model=entry.name, id=entry.model_id, files="code.py")
 
-    access = ModelAccess(find, require, lambda entry, _: models[entry.model_id])
+    access = ModelAccess(find_entry, require_trust, lambda entry, _: models[entry.model_id])
     return Bench(location, models, Evaluations(lambda: location, access, folder / "locks", lambda: judge_key))

@@ -1,4 +1,4 @@
-"""Strategies for property tests: values that would break HTML if they were not escaped."""
+"""Hypothesis strategies: text that breaks HTML unless it is escaped, and languages."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""Seeing that processes have stopped computing."""
+"""Wait until processes stop computing."""
 
 import math
 import time
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-_SPAN = 0.7  # seconds, of which a model at work uses most
+_INTERVAL = 0.7  # seconds; a busy model uses the CPU for most of it
 
 
 def wait_until_idle(processes: Callable[[], Iterable[psutil.Process]], seconds: float = 20) -> None:
-    """Returns once they use next to no CPU; AssertionError after `seconds`, which an answer of thousands of tokens outlasts."""
+    """Wait until the processes use next to no CPU. Raise AssertionError after `seconds`, less than a very long answer takes."""
     deadline = time.monotonic() + seconds
     used = math.inf
-    while used > 0.2 * _SPAN:
-        assert time.monotonic() < deadline, "something goes on computing"
+    while used > 0.2 * _INTERVAL:
+        assert time.monotonic() < deadline, "a process is still computing"
         before = _cpu_seconds(processes())
-        time.sleep(_SPAN)
+        time.sleep(_INTERVAL)
         used = _cpu_seconds(processes()) - before
 
 

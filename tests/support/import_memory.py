@@ -1,4 +1,4 @@
-"""Measures what reading files of chats takes of the memory, each in a process of its own."""
+"""Measure the peak memory of reading chat files, each in its own process."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from phi3_ui.paths import ROOT
 
-_MEASURE = """
+_SCRIPT = """
 import io, json, os, sys, tempfile, zipfile
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.export.archive import create_archive, to_json
@@ -37,12 +37,12 @@ CASES = {
     "a chat with an emoji in each message": lambda file: write_list(file, message("word " * 200 + "\\U0001f600"), 17_000),
     "a list of chats": lambda file: write_list(file, b'{"messages":[' + message("word " * 20_000) + b"]}", 500),
     "a saved chat": lambda file: write_own(file, 10_000),
-    "one text without an end": lambda file: [file.write(b'["')] + [file.write(b"a" * 1_000_000) for _ in range(60)],
+    "an unterminated string": lambda file: [file.write(b'["')] + [file.write(b"a" * 1_000_000) for _ in range(60)],
     "empty objects": lambda file: write_list(file, b"{}", 2_000_000),
     "empty objects in a message": lambda file: file.write(b'[{"role":[' + b"{}," * 1_000_000 + b"0]}]"),
-    "names of fields": lambda file: file.write(b"[{" + b",".join(b'"%d":0' % n for n in range(500_000)) + b"}]"),
-    "depth": lambda file: file.write(b"[" * 5_000_000),
-    "a zip that unpacks to all that it may": lambda file: write_zip(file, b'[{"role":[' + b"{}," * 2_000_000 + b"0]}]", 1),
+    "a message with many fields": lambda file: file.write(b"[{" + b",".join(b'"%d":0' % n for n in range(500_000)) + b"}]"),
+    "deep nesting": lambda file: file.write(b"[" * 5_000_000),
+    "a zip that unpacks to the size limit": lambda file: write_zip(file, b'[{"role":[' + b"{}," * 2_000_000 + b"0]}]", 1),
     "a zip bomb": lambda file: write_zip(file, b'[{"role":[' + b"{}," * 7_000_000 + b"0]}]"),
     "a zip with a large directory": lambda file: file.write(b"PK\\1\\2" + b"\\0" * 42) and [
         file.write((b"PK\\1\\2" + b"\\0" * 42) * 1000) for _ in range(400)],
@@ -64,12 +64,12 @@ for name, write in CASES.items():
         read, out = os.pipe()
         pid = os.fork()
         if not pid:
-            before, found = peak(), {True: 0, False: 0}
-            for one in iterate_chats(file):
-                found[isinstance(one, ReadChat)] += 1
-                if isinstance(one, ReadChat):
-                    serialize_operation(ConversationImport("v", "c", one.conversation.tree, {}, "0"))
-            os.write(out, json.dumps([name, size, peak() - before, found[True], found[False]]).encode())
+            before, counts = peak(), {True: 0, False: 0}
+            for chat in iterate_chats(file):
+                counts[isinstance(chat, ReadChat)] += 1
+                if isinstance(chat, ReadChat):
+                    serialize_operation(ConversationImport("v", "c", chat.conversation.tree, {}, "0"))
+            os.write(out, json.dumps([name, size, peak() - before, counts[True], counts[False]]).encode())
             os._exit(0)
         os.close(out)
         print(os.fdopen(read).read(), flush=True)
@@ -79,21 +79,21 @@ for name, write in CASES.items():
 
 @dataclass(frozen=True)
 class Reading:
-    """One file."""
+    """The measurements of one file."""
 
     size: int
-    """Bytes of the file."""
+    """Size of the file, in bytes."""
     memory: int
-    """Bytes of memory at the peak, beyond what the process had before."""
+    """Growth of the process's peak memory, in bytes."""
     read: int
-    """Chats that were read."""
-    refused: int
-    """Chats, or the rest of the file, that were refused."""
+    """Number of chats read."""
+    rejected: int
+    """Number of chats rejected; the rest of an unreadable file counts as one."""
 
 
-def measure_readings() -> dict[str, Reading]:
-    """Of each kind of file, by what it is. Linux only."""
-    done = subprocess.run([sys.executable, "-c", _MEASURE], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return {name: Reading(*rest) for name, *rest in map(json.loads, done.stdout.splitlines())}
+def measure_imports() -> dict[str, Reading]:
+    """Measure each kind of file, and return the results by kind. Linux only."""
+    result = subprocess.run([sys.executable, "-c", _SCRIPT], cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(result.stderr)
+    return {name: Reading(*rest) for name, *rest in map(json.loads, result.stdout.splitlines())}

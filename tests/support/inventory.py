@@ -1,4 +1,4 @@
-"""What the project consists of besides its own code: locked packages, libraries of the page, and weights, with their licences."""
+"""Third-party parts of the project, with their licences: locked packages, JavaScript libraries, and weights."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.support.lock import ROOT, locked_names, read_pins
 
 _VENDOR = ROOT / "phi3_ui" / "ui" / "vendor"
 
-# What a package's metadata lacks, read in its licence file; and, as their metadata says it, packages of other platforms.
+# Licences that metadata lacks (taken from the licence file), and those of other platforms' packages (from metadata).
 _LICENCES = {
     "axe-playwright-python": "MIT",
     "huey": "MIT",
@@ -34,14 +34,14 @@ class Package:
     name: str
     version: str
     licence: str
-    """As its metadata says it."""
+    """As declared in its metadata."""
     is_dev: bool
-    """Whether only development needs it."""
+    """Whether it is needed for development only."""
 
 
 @dataclass(frozen=True)
 class PageLibrary:
-    """An npm package whose files the page loads from the app."""
+    """An npm package that the app serves to the page."""
 
     file: str
     """Its file or folder in phi3_ui/ui/vendor."""
@@ -51,8 +51,8 @@ class PageLibrary:
 
 
 def read_packages() -> list[Package]:
-    """All pinned packages, by name."""
-    declared = _declared_licences()
+    """Return all pinned packages, sorted by name."""
+    declared = _read_declared_licences()
     _, _, dev = locked_names()
     packages = []
     for name, pin in sorted(read_pins().items()):
@@ -64,15 +64,15 @@ def read_packages() -> list[Package]:
 
 
 @cache
-def _declared_licences() -> dict[str, str]:
-    """What the metadata of each installed package says, by canonical name."""
+def _read_declared_licences() -> dict[str, str]:
+    """Return the licence in the metadata of each installed package, by canonical name."""
     command = [sys.executable, "-m", "piplicenses", "--from=mixed", "--format=json", "--with-system"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {canonicalize_name(one["Name"]): one["License"] for one in found}
+    packages = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {canonicalize_name(package["Name"]): package["License"] for package in packages}
 
 
 def read_page_libraries() -> list[PageLibrary]:
-    """The table of phi3_ui/ui/vendor/README.md."""
+    """Return the libraries listed in phi3_ui/ui/vendor/README.md."""
     rows = re.findall(
         r"^\| `([^`]+)` \| (\S+) ([\d.]+), .* \| (.+) \|$", (_VENDOR / "README.md").read_text(encoding="utf-8"), re.M
     )
@@ -80,5 +80,5 @@ def read_page_libraries() -> list[PageLibrary]:
 
 
 def read_presets() -> list[Preset]:
-    """All presets, whose weights the app downloads."""
+    """Return all presets; the app downloads their weights."""
     return [load_preset(key) for key in preset_keys()]

@@ -1,4 +1,4 @@
-"""Write docs/licences.md from what is locked and installed: `python -m tests.support.licences` (make licences)."""
+"""Write docs/licences.md from the locks and the installed packages: `python -m tests.support.licences` (make licences)."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ LICENCES = ROOT / "docs" / "licences.md"
 
 
 def render_licences() -> str:
-    """The page, in Markdown."""
+    """Return the page as Markdown."""
     packages = read_packages()
     return f"""# Licences
 
@@ -39,8 +39,8 @@ None come with the project. The first start downloads those of the preset that i
 """
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Logins with hashes that take no time to check."""
+"""Logins with password hashes that are fast to check."""
 
 from argon2 import PasswordHasher
 
-_QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def hash_logins(**passwords: str) -> str:
-    """What PHI3_UI_LOGINS takes, from passwords by name."""
-    return ",".join(f"{name}:{_QUICK.hash(password)}" for name, password in passwords.items())
+    """Return a value for PHI3_UI_LOGINS from passwords by name."""
+    return ",".join(f"{name}:{_HASHER.hash(password)}" for name, password in passwords.items())

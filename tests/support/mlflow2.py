@@ -1,7 +1,7 @@
-"""A real MLflow 2 server for the tests, in a virtual environment of its own. `python -m tests.support.mlflow2` makes it.
+"""A virtual environment with MLflow 2, for tests against a real MLflow 2 server. Created by `python -m tests.support.mlflow2`.
 
-The environment is made once, from mlflow2-requirements.txt, and kept in .test-data; afterwards nothing is downloaded. It holds
-what the server needs, not what MLflow's clients need besides.
+It is created once, from mlflow2-requirements.txt, and cached in .test-data; nothing is downloaded afterwards. It contains only
+the server's dependencies, not those of MLflow's clients.
 """
 
 import subprocess
@@ -11,11 +11,11 @@ from pathlib import Path
 from tests.support.build_cache import build_lock, cached_folder
 
 _REQUIREMENTS = Path(__file__).with_name("mlflow2-requirements.txt")
-_CURE = "MLflow 2 could not be installed for the tests. Check the network and pip's settings, then run again."
+_REMEDY = "MLflow 2 could not be installed for the tests. Check the network and pip's settings, then run again."
 
 
 def ensure() -> Path:
-    """The interpreter of the environment, which is made if need be. Exits with the cure if that fails."""
+    """Return the environment's interpreter, creating the environment if necessary. Exit with a remedy if that fails."""
     with build_lock("mlflow2"):
         folder = cached_folder("mlflow2", ["tests/support/mlflow2-requirements.txt"])
         python = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -25,7 +25,7 @@ def ensure() -> Path:
             for command in ([sys.executable, "-m", "venv", "--clear", str(folder / "venv")], install):
                 print("+", *command, flush=True)
                 if subprocess.run(command, check=False).returncode:
-                    sys.exit(_CURE)
+                    sys.exit(_REMEDY)
             done.touch()
     return python
 

@@ -1,4 +1,4 @@
-"""Model folders as the project logs them, written by hand: without an engine, and with weights that hold nothing."""
+"""Model folders as the project logs them, but written by hand: without an engine, and with empty weights."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 
 def write_pipeline(folder: Path) -> Path:
-    """A chat pipeline of data alone."""
+    """Write a chat pipeline that contains only data."""
     write_mlmodel(
         folder,
         python_function={
@@ -47,7 +47,7 @@ def write_pipeline(folder: Path) -> Path:
 
 
 def write_wrapper(folder: Path) -> Path:
-    """A model of the ONNX wrapper of today."""
+    """Write a model with the current ONNX wrapper."""
     write_mlmodel(
         folder,
         python_function={
@@ -73,7 +73,7 @@ def write_wrapper(folder: Path) -> Path:
 
 
 def write_mlmodel(folder: Path, **flavors: dict[str, Any]) -> None:
-    """The MLmodel of a chat model with these flavors, and the files that MLflow puts beside it."""
+    """Write the MLmodel file of a chat model with these flavors, and the files that MLflow adds next to it."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"flavors": flavors, "metadata": {"contract": "prompt"}, "mlflow_version": "3.17.2"}
     (folder / "MLmodel").write_text(yaml.safe_dump(content))
@@ -89,18 +89,18 @@ def change_flavor(folder: Path, flavor: str, **entries: Any) -> None:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write a JSON file, and its folder."""
+    """Write a JSON file, creating its folder if necessary."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
 
 
 def change_json(file: Path, **entries: Any) -> None:
-    """Change entries of a JSON file, or create it."""
+    """Change entries of a JSON file, or create the file."""
     write_json(file, {**(json.loads(file.read_text()) if file.exists() else {}), **entries})
 
 
 def onnx_file(location: str, hidden_bit: int | None = None) -> bytes:
-    """An ONNX file whose only tensor keeps its data at `location`; a `hidden_bit` is set in the field's tag."""
+    """Return an ONNX file whose only tensor has its data at `location`; `hidden_bit` is an extra bit in the field's tag."""
     entry = _field(1, b"location") + _field(2, location.encode())
     tensor = b"\x10\x01" + _field(8, b"w") + _field(13, entry, hidden_bit) + b"\x70\x01"
     return b"\x08\x08" + _field(7, _field(5, tensor))

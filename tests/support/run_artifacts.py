@@ -1,4 +1,4 @@
-"""Models as MLflow 2 and mlflow-export-import leave them: artifacts of runs, without logged models."""
+"""Models in the layout of MLflow 2 and mlflow-export-import: run artifacts without logged models."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from phi3_ui.paths import ROOT
 
 
 def log_say_model(client: MlflowClient, folder: Path, run_name: str, is_listed: bool = False) -> Run:
-    """Log a chat model as the artifact "model" of a new run; `is_listed`: in the run's tag, as MLflow 2 does it."""
+    """Log a chat model as the artifact "model" of a new run. `is_listed` also lists it in the run's tag, as MLflow 2 does."""
     experiment = client.get_experiment_by_name("models")
     id_ = experiment.experiment_id if experiment else client.create_experiment("models")
     run = client.create_run(id_, run_name=run_name)
@@ -28,7 +28,7 @@ def log_say_model(client: MlflowClient, folder: Path, run_name: str, is_listed: 
 
 
 def register_artifact(client: MlflowClient, name: str, source: str, run: Run) -> str:
-    """Register `source`, a URI of a run's artifact, and return the number of the version."""
+    """Register `source`, a URI of a run's artifact, and return its version number."""
     if not client.search_registered_models(filter_string=f"name = '{name}'"):
         client.create_registered_model(name)
     return str(client.create_model_version(name, source, run.info.run_id).version)

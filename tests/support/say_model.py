@@ -1,4 +1,4 @@
-"""A third-party ChatModel, as people logged them with MLflow 2: it repeats the last message."""
+"""A third-party ChatModel that repeats the last message, as users logged with MLflow 2."""
 
 from typing import Any
 

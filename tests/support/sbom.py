@@ -1,4 +1,4 @@
-"""Write a CycloneDX bill of materials of the app to sbom.cdx.json: `python -m tests.support.sbom` (make sbom)."""
+"""Write the app's CycloneDX bill of materials to sbom.cdx.json. Run as `python -m tests.support.sbom` (make sbom)."""
 
 import re
 from collections.abc import Iterable
@@ -16,28 +16,28 @@ from packaging.utils import canonicalize_name
 from models.presets import HubFolder, Preset
 from phi3_ui import __version__
 from tests.support.inventory import Package, PageLibrary, read_packages, read_page_libraries, read_presets
-from tests.support.lock import ENVIRONMENTS, LOCK, REQUIREMENTS, ROOT, read_requirements, requirements_of
+from tests.support.lock import ENVIRONMENTS, LOCK, REQUIREMENTS, ROOT, read_dependencies, read_requirements
 
 SBOM = ROOT / "sbom.cdx.json"
 
 
 def create_sbom() -> str:
-    """The app's packages with the hashes of their files, the libraries of its page, and the weights; as JSON."""
+    """Return the bill of materials as JSON: the app's packages with their hashes, the page's libraries, and the weights."""
     app = Component(name="phi3-chat-on-mlflow", version=__version__, type=ComponentType.APPLICATION)
     app.licenses.update(_licences("Apache-2.0"))
     hashes = _read_hashes()
     packages = {one.name: _describe_package(one, hashes.get(one.name, [])) for one in read_packages() if not one.is_dev}
-    others = [*map(_describe_library, read_page_libraries()), *map(_describe_weights, read_presets())]
-    bom = Bom(components=[*packages.values(), *others])
+    other_components = [*map(_describe_library, read_page_libraries()), *map(_describe_weights, read_presets())]
+    bom = Bom(components=[*packages.values(), *other_components])
     bom.metadata.component = app
-    bom.register_dependency(app, [*_select(packages, read_requirements(REQUIREMENTS)), *others])
+    bom.register_dependency(app, [*_select(packages, read_requirements(REQUIREMENTS)), *other_components])
     for name, component in packages.items():
-        bom.register_dependency(component, _select(packages, requirements_of(name)))
+        bom.register_dependency(component, _select(packages, read_dependencies(name)))
     return str(JsonV1Dot6(bom).output_as_string(indent=2)) + "\n"
 
 
 def _select(packages: dict[str, Component], requirements: Iterable[Requirement]) -> list[Component]:
-    """The packages that are required somewhere, extras aside."""
+    """Return the packages that are required in at least one environment, without extras."""
     names = {canonicalize_name(one.name) for one in requirements if _is_needed(one)}
     return [packages[name] for name in sorted(names & packages.keys())]
 
@@ -51,7 +51,7 @@ def _describe_package(package: Package, hashes: list[str]) -> Component:
     purl = PackageURL("pypi", None, package.name, package.version)
     component = Component(name=package.name, version=package.version, bom_ref=str(purl), purl=purl)
     component.licenses.update(_licences(package.licence))
-    if hashes:  # of all files that may be installed, so not of the component itself
+    if hashes:  # of all of its distributions, hence not the hash of the component itself
         files = [HashType(alg=HashAlgorithm.SHA_256, content=one) for one in hashes]
         reference = ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(str(purl)), hashes=files)
         component.external_references.add(reference)
@@ -89,7 +89,7 @@ def _licences(text: str) -> list[License]:
 
 
 def _read_hashes() -> dict[str, list[str]]:
-    """The SHA-256 of the files of each locked package, by its name."""
+    """Return the SHA-256 hashes of each locked package's files, by package name."""
     blocks = re.split(r"(?<!\\)\n", LOCK.read_text(encoding="utf-8"))
     return {block.partition("==")[0]: re.findall(r"--hash=sha256:(\w+)", block) for block in blocks}
 

@@ -1,4 +1,4 @@
-"""Takes the README's pictures from the running app, light, dark and on a phone: `make screenshot`."""
+"""Take the README's screenshots of the running app: light, dark and on a phone (`make screenshot`)."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def main() -> None:
     settings = Settings.read()
     setup = FirstRun(settings, Catalogue(settings.tracking_uri))
     setup.start()
-    if error := setup.wait().error:  # the page can be used before both models are there
+    if error := setup.wait().error:  # wait for both models; the page is usable earlier
         sys.exit(str(error))
     with (
         TemporaryDirectory() as temporary,
@@ -42,9 +42,9 @@ def _take(browser: Browser, url: str, name: str, viewport: ViewportSize, color_s
     page = browser.new_page(viewport=viewport, color_scheme=color_scheme)  # type: ignore[arg-type]  # a literal
     page.goto(url)
     chat = ChatPage(page).wait_until_ready().pick("smollm2-135m-pipeline")
-    chat.setting("Temperature", 0)
-    chat.setting("Max tokens", 100)
-    page.keyboard.press("Escape")  # the drawer, on a phone
+    chat.set_setting("Temperature", 0)
+    chat.set_setting("Max tokens", 100)
+    page.keyboard.press("Escape")  # closes the drawer on a phone
     chat.answer("What is the capital of France?")
     chat.pick("smollm2-135m-onnx")
     chat.answer("Write a Python function that reverses a list.")

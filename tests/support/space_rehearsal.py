@@ -1,8 +1,8 @@
-"""Rehearses a Hugging Face Space: installs the last commit as its builder does, and starts it as its host does.
+"""Rehearse a Hugging Face Space: install the last commit as its builder does, and start it as its host does.
 
-`make space-rehearsal`, which needs the network. The code is read-only, the app runs on two cores and, if this program runs as
-root, as another user. Prints how long the build, the page and the first answer took; exits with 1 if the app logged an error.
-With --zero-gpu it is a ZeroGPU Space, whose host is a stand-in: then the pipeline answers, too, on a GPU that the CPU stands for.
+Run by `make space-rehearsal`; needs the network. The code is read-only, and the app runs on two cores and, if this program runs
+as root, as another user. Prints the time to build, to the first page and to the first answer; exits with 1 if the app logged an
+error. With --zero-gpu, it rehearses a ZeroGPU Space with a stand-in host: the pipeline answers as well, on a simulated GPU.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SPACE = {
 _USER, _CORES = 1000, 2
 _PIPELINE, _VISITOR = "smollm2-135m-pipeline", "e30.e30.visitor"
 _QUESTION = "What is the capital of France?"
-_PAGE_SECONDS = 600.0  # until the first page, on a slow disk
+_PAGE_SECONDS = 600.0  # timeout of the first page, generous for slow disks
 
 
 def main() -> None:
@@ -73,13 +73,13 @@ def main() -> None:
 
 
 def read_front_matter() -> dict[str, Any]:
-    """What README.md tells the host of a Space."""
+    """Return the Space's configuration from the front matter of README.md."""
     _, front, _ = (ROOT / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     return dict(yaml.safe_load(front))
 
 
 def build(venv: Path, python: str, code: Path, sdk_version: str) -> None:
-    """Install what the builder of a Space installs, all of it in one call of pip."""
+    """Install what the builder of a Space installs, in a single pip call."""
     subprocess.run([python, "-m", "venv", str(venv)], check=True)
     added = [f"gradio[oauth,mcp]=={sdk_version}", "uvicorn>=0.14.0", "websockets>=10.4", "spaces"]
     install = [str(venv / "bin" / "pip"), "install", "--quiet", "-r", str(code / "requirements.txt"), *added]
@@ -87,12 +87,12 @@ def build(venv: Path, python: str, code: Path, sdk_version: str) -> None:
 
 
 def chat(folder: Path, code: Path, log: Path, device_api: DeviceApi | None) -> None:
-    """Start the app with an empty home, and ask its first model a question in a browser, then one on a lent GPU."""
+    """Start the app with an empty home, and ask its first model in a browser, then the pipeline on a lent GPU."""
     home, port = folder / "home", find_free_port()
     home.mkdir()
-    kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == "LANG"}
+    inherited = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == "LANG"}
     path = f"{folder / 'venv' / 'bin'}:/usr/bin:/bin"
-    variables = {**kept, **SPACE, "PATH": path, "HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
+    variables = {**inherited, **SPACE, "PATH": path, "HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
     if device_api:
         site = code / "tests" / "support" / "zero_gpu_site"
         variables |= {**device_api.environment, "PYTHONPATH": str(site)}
@@ -127,21 +127,21 @@ def chat(folder: Path, code: Path, log: Path, device_api: DeviceApi | None) -> N
 
 
 def ask_on_gpu(chat_page: ChatPage, device_api: DeviceApi) -> None:
-    """Ask the pipeline a question, for which the host is asked for a GPU on the visitor's quota. Exits if it is not."""
+    """Ask the pipeline a question. Exit unless the app requested a GPU from the host on the visitor's quota."""
     chat_page.refresh_models()
     chat_page.pick(_PIPELINE)
-    chat_page.setting("Max tokens", 16)
+    chat_page.set_setting("Max tokens", 16)
     started = time.monotonic()
     print(chat_page.answer(_QUESTION))
     report("answer on a lent GPU", started)
-    loans = [asked.get("token") for asked in device_api.called("/schedule")]
-    if loans != [_VISITOR] or not device_api.called("/startup-report") or chat_page.errors.count():
-        sys.exit(f"The host was called otherwise: {device_api.calls}")
+    tokens = [fields.get("token") for fields in device_api.find_calls("/schedule")]
+    if tokens != [_VISITOR] or not device_api.find_calls("/startup-report") or chat_page.errors.count():
+        sys.exit(f"Unexpected calls to the host: {device_api.calls}")
 
 
-def report(what: str, started: float) -> None:
-    """Print how long something took."""
-    print(f"{what}: {time.monotonic() - started:.0f} s", flush=True)
+def report(name: str, started: float) -> None:
+    """Print the time since `started`."""
+    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

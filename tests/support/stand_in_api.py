@@ -1,4 +1,4 @@
-"""A stand-in for a server with an OpenAI-compatible API, in place of the network: it does what a test says."""
+"""A fake server with an OpenAI-compatible API, scripted by the test and used in place of the network."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,19 +16,19 @@ WORDS = ("Hello", " there", ".")
 
 
 class Stream(httpx.AsyncByteStream):
-    """Sends its pieces, then hangs if it `hangs`; `closed` is set once the client has closed the connection."""
+    """Sends its chunks, then hangs if `hangs`; sets `is_closed` once the client has closed the connection."""
 
-    def __init__(self, *pieces: str | bytes | Exception, hangs: bool = False) -> None:
-        self._pieces = pieces
+    def __init__(self, *chunks: str | bytes | Exception, hangs: bool = False) -> None:
+        self._chunks = chunks
         self._hangs = hangs
         self.is_closed = False
 
     @override
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece.encode() if isinstance(piece, str) else piece
+        for data in self._chunks:
+            if isinstance(data, Exception):
+                raise data
+            yield data.encode() if isinstance(data, str) else data
         if self._hangs:
             await anyio.sleep_forever()
 
@@ -40,7 +40,7 @@ class Stream(httpx.AsyncByteStream):
 def chunk(
     text: str | None = None, *, finish: str | None = None, usage: Mapping[str, int] | None = None, **delta: object
 ) -> str:
-    """An event with a piece of an answer."""
+    """Return an event with a chunk of an answer."""
     content = {"content": text} if text is not None else {}
     choices = [{"index": 0, "delta": {**content, **delta}, "finish_reason": finish}]
     return event({"choices": [] if usage else choices, **({"usage": usage} if usage else {})})
@@ -54,47 +54,47 @@ DONE = event("[DONE]")
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 
 
-def whole_stream(*words: str) -> list[str]:
-    """The events of a complete answer."""
+def complete_stream(*words: str) -> list[str]:
+    """Return the events of a complete answer."""
     return [*map(chunk, words or WORDS), chunk(finish="stop"), chunk(usage=USAGE), DONE]
 
 
-def streamed(*pieces: str | bytes | Exception, stream: Stream | None = None) -> httpx.Response:
-    """A response that streams."""
-    return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream or Stream(*pieces))
+def stream_response(*chunks: str | bytes | Exception, stream: Stream | None = None) -> httpx.Response:
+    """Return a streaming response."""
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream or Stream(*chunks))
 
 
-def answered(request: httpx.Request) -> httpx.Response:
-    return streamed(*whole_stream())
+def respond(request: httpx.Request) -> httpx.Response:
+    return stream_response(*complete_stream())
 
 
-def refusal(status: int, message: str = "", **headers: str) -> httpx.Response:
-    """An error in OpenAI's format."""
+def error_response(status: int, message: str = "", **headers: str) -> httpx.Response:
+    """Return an error in OpenAI's format."""
     return httpx.Response(status, json={"error": {"message": message, "type": "x", "code": None}}, headers=headers)
 
 
 @dataclass
 class StandInApi:
-    """Answers each request with the next handler; the last one answers all that follow."""
+    """Responds to each completion request with the next handler, and with the last one from then on."""
 
-    handlers: list[Handler] = field(default_factory=lambda: [answered])
+    handlers: list[Handler] = field(default_factory=lambda: [respond])
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
     requests: list[httpx.Request] = field(default_factory=list)
-    is_held: bool = False
-    """No list of models is sent for now."""
+    is_models_list_held: bool = False
+    """While set, the list of models is not sent."""
 
     def open_loop(self) -> HttpLoop:
         return HttpLoop(httpx.MockTransport(self._handle))
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        """The requests, in order."""
+        """The bodies of the POST requests, in order."""
         return [json.loads(one.content) for one in self.requests if one.method == "POST"]
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             self.requests.append(request)
-            while self.is_held:
+            while self.is_models_list_held:
                 await anyio.sleep(0.005)
             return httpx.Response(200, json={"object": "list", "data": self.models})
         self.requests.append(request)

@@ -1,4 +1,4 @@
-"""A TCP proxy that can cut every connection, as a network does that is lost for a while."""
+"""A TCP proxy that can break all connections, to simulate a network outage."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class TcpProxy:
-    """Passes connections on to a port of this machine while it is not cut."""
+    """Forwards connections to a local port, except while it is cut."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -21,21 +21,21 @@ class TcpProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Break all connections, and accept no other until `restore`."""
+        """Break all connections, and refuse new ones until `restore`."""
         with self._lock:
             self._is_cut = True
-            for end in self._live:
-                _shut(end)
+            for connection in self._live:
+                _shut_down(connection)
 
     def restore(self) -> None:
-        """Pass new connections on again."""
+        """Accept new connections again."""
         with self._lock:
             self._is_cut = False
 
     def close(self) -> None:
-        """Break all connections for good."""
+        """Break all connections, and stop listening."""
         self.cut()
-        _shut(self._listener)
+        _shut_down(self._listener)
         self._listener.close()
         for thread in self._threads:
             thread.join()
@@ -53,28 +53,28 @@ class TcpProxy:
                 server = socket.create_connection(("127.0.0.1", self._target_port))
                 self._live |= {client, server}
             for source, sink in ((client, server), (server, client)):
-                thread = threading.Thread(target=self._pass_on, args=[source, sink], daemon=True)
+                thread = threading.Thread(target=self._forward, args=[source, sink], daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
-        with self._lock:  # `cut` shuts no socket that is closed
+        with self._lock:  # so that `cut` never shuts down a closed socket
             self._live.discard(source)
-            _shut(sink)
+            _shut_down(sink)
             source.close()
 
 
-def _shut(end: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def proxy_to(url: str) -> Iterator[TcpProxy]:
-    """A proxy to a server of this machine, until the block ends."""
+    """Start a proxy to a local server, and yield it."""
     proxy = TcpProxy(int(url.rpartition(":")[2]))
     try:
         yield proxy

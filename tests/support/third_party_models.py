@@ -1,6 +1,6 @@
-"""Chat models as other people's code logs them: `python -m tests.support.third_party_models URI FOLDER` logs one of each kind and prints their ids.
+"""Third-party chat models. `python -m tests.support.third_party_models URI FOLDER` logs all of them and prints their ids.
 
-Run as a program, its classes are pickled whole, as a notebook's are.
+When run as a program, its classes are pickled by value, like those of a notebook.
 """
 
 import json
@@ -51,14 +51,14 @@ TWO_STRINGS = ModelSignature(
 
 
 class Tutorial(PythonModel):
-    """As in the tutorial: a prompt in, a string out."""
+    """Takes a prompt and returns a string, as in the tutorial."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> str:
         return f"You wrote {model_input['prompt'][0]!r}<|end|>\n<|user|>\nand so on"
 
 
 class Hinted(PythonModel):
-    """Its signature comes from its type hints: unnamed strings."""
+    """Has a signature of unnamed strings, inferred from its type hints."""
 
     def predict(self, model_input: list[str]) -> list[str]:
         if "trouble" in model_input[0]:
@@ -79,7 +79,7 @@ class Frames(PythonModel):
 
 
 class Strings(PythonModel):
-    """Streams plain strings; says what params it was given."""
+    """Streams plain strings, which contain the params it received."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> str:
         return "".join(self.predict_stream(context, model_input, params))
@@ -91,7 +91,7 @@ class Strings(PythonModel):
 
 
 class Chunks(PythonModel):
-    """Streams OpenAI-style chunks, the last with usage, for as long as nobody stops it when it is asked to."""
+    """Streams OpenAI-style chunks, the last with usage; a prompt with "endless" makes it stream until it is closed."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> str:
         return "whole"
@@ -114,18 +114,18 @@ def _chunk(text: str, reason: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]}
 
 
-class WholeChat(ChatModel):
-    """MLflow's ChatModel without a stream; says what it was asked."""
+class NonStreamingChat(ChatModel):
+    """MLflow's ChatModel without streaming; repeats its request."""
 
     def predict(self, context: Any, messages: list[ChatMessage], params: ChatParams) -> ChatCompletionResponse:
-        asked = [f"{message.role}={message.content}" for message in messages]
-        text = f"{'|'.join(asked)} {params.temperature} {params.max_tokens} {params.top_k}"
+        parts = [f"{message.role}={message.content}" for message in messages]
+        text = f"{'|'.join(parts)} {params.temperature} {params.max_tokens} {params.top_k}"
         choice = ChatChoice(index=0, message=ChatMessage(role="assistant", content=text), finish_reason="length")
         return ChatCompletionResponse(choices=[choice], usage=TokenUsageStats(prompt_tokens=11, completion_tokens=5))
 
 
-class StreamedChat(WholeChat):
-    """MLflow's ChatModel with streaming chunks, and usage in the last."""
+class StreamingChat(NonStreamingChat):
+    """MLflow's ChatModel with streaming, and usage in the last chunk."""
 
     def predict_stream(
         self, context: Any, messages: list[ChatMessage], params: ChatParams
@@ -139,15 +139,15 @@ class StreamedChat(WholeChat):
 
 
 class Agent(ChatAgent):
-    """MLflow's ChatAgent: two messages, with one of a tool between them."""
+    """MLflow's ChatAgent; returns two messages with a tool message between them."""
 
     def predict(self, messages: list[ChatAgentMessage], context: Any = None, custom_inputs: Any = None) -> Any:
-        said = [("assistant", "I look."), ("tool", "42"), ("assistant", "It is 42.")]
-        given = [
+        contents = [("assistant", "I look."), ("tool", "42"), ("assistant", "It is 42.")]
+        answers = [
             ChatAgentMessage(role=role, content=text, id=str(number), name="t", tool_call_id="t")
-            for number, (role, text) in enumerate(said)
+            for number, (role, text) in enumerate(contents)
         ]
-        return ChatAgentResponse(messages=given)
+        return ChatAgentResponse(messages=answers)
 
     def predict_stream(
         self, messages: Any, context: Any = None, custom_inputs: Any = None
@@ -156,15 +156,15 @@ class Agent(ChatAgent):
             yield ChatAgentChunk(delta=ChatAgentMessage(role="assistant", content=text, id=number))
 
 
-class WholeResponses(ResponsesAgent):
-    """MLflow's ResponsesAgent without a stream: output items, of which one is no text."""
+class NonStreamingResponses(ResponsesAgent):
+    """MLflow's ResponsesAgent without streaming; one of its output items is not text."""
 
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
         messages = [item.model_dump() for item in request.input]
-        asked = "|".join(f"{message['role']}={message['content']}" for message in messages)
+        question = "|".join(f"{message['role']}={message['content']}" for message in messages)
         items = [
             self.create_function_call_item(id="f", call_id="c", name="look", arguments="{}"),
-            self.create_text_output_item(text=f"{asked} {request.max_output_tokens}", id="1"),
+            self.create_text_output_item(text=f"{question} {request.max_output_tokens}", id="1"),
             self.create_text_output_item(text="That is all.", id="2"),
         ]
         counts = {"input_tokens": 9, "output_tokens": 6, "total_tokens": 15}
@@ -172,8 +172,8 @@ class WholeResponses(ResponsesAgent):
         return ResponsesAgentResponse.model_validate({"output": items, "usage": {**counts, **details}})
 
 
-class StreamedResponses(WholeResponses):
-    """Text deltas and the item they make, then an item that comes whole; an error event when asked for trouble."""
+class StreamingResponses(NonStreamingResponses):
+    """Streams text deltas with their item, then an item without deltas; "trouble" in the input adds an error event first."""
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Generator[ResponsesAgentStreamEvent, None, None]:
         if "trouble" in str(request.input):
@@ -201,11 +201,11 @@ CHAT_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
     "frames": (Frames, PROMPT_TO_STRING),
     "strings": (Strings, WITH_PARAMS),
     "chunks": (Chunks, PROMPT_TO_STRING),
-    "chat-model-whole": (WholeChat, None),
-    "chat-model": (StreamedChat, None),
+    "chat-model-whole": (NonStreamingChat, None),
+    "chat-model": (StreamingChat, None),
     "chat-agent": (Agent, None),
-    "responses-whole": (WholeResponses, None),
-    "responses": (StreamedResponses, None),
+    "responses-whole": (NonStreamingResponses, None),
+    "responses": (StreamingResponses, None),
     "from-code": (str(Path(__file__).with_name("echo_model.py")), PROMPT_TO_STRING),
 }
 OTHER_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
@@ -217,32 +217,32 @@ OTHER_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
 
 
 def log_all(uri: str, folder: Path) -> dict[str, dict[str, str]]:
-    """Log each kind in the experiment `theirs` of the store `uri`; names and ids of the chat models and of the others.
+    """Log all models in the experiment `theirs` of the store `uri`; return ids by name, of the chat models and of the others.
 
-    Chunks makes the file `shared/closed` in `folder` when it is closed.
+    `Chunks` creates the file `shared/closed` in `folder` when its stream is closed.
     """
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("theirs")
     return {
         "chat": {
-            # First, since a page loads the newest model and this one needs an engine.
+            # Logged first, since the page loads the newest model and this one needs an engine.
             "completions": _log_completions(folder),
-            **{name: _log(name, *made, folder) for name, made in CHAT_MODELS.items()},
+            **{name: _log(name, *model, folder) for name, model in CHAT_MODELS.items()},
         },
-        "other": {name: _log(name, *made, folder) for name, made in OTHER_MODELS.items()},
+        "other": {name: _log(name, *model, folder) for name, model in OTHER_MODELS.items()},
     }
 
 
 def _log(name: str, model: Any, signature: ModelSignature | None, folder: Path) -> str:
-    given: dict[str, Any] = {"signature": signature} if signature else {}
+    options: dict[str, Any] = {"signature": signature} if signature else {}
     if name == "chunks":
-        given["model_config"] = {"closed": str(folder / "shared" / "closed")}
+        options["model_config"] = {"closed": str(folder / "shared" / "closed")}
     python_model = model if isinstance(model, str) else model()
-    return str(mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **given).model_id)
+    return str(mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **options).model_id)
 
 
 def _log_completions(folder: Path) -> str:
-    """A model of Phi-3's kind that answers WORDS; its files name an end of turn other than the one it gives."""
+    """Log a Phi-3-like model that answers WORDS, and whose configured end token differs from the one it generates."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
     checkpoint = make_checkpoint(folder / "completions", ends_with="<|end|>")

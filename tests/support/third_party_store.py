@@ -1,4 +1,4 @@
-"""A store with a third-party model of each kind, logged once and cached. Tests work on copies of its database."""
+"""A store with all third-party models, logged once and cached. Tests use copies of its database."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ class ThirdPartyStore:
 
     folder: Path
     logged: dict[str, dict[str, str]]
-    """Ids by name, of the models for chats ("chat") and of the others ("other")."""
+    """Model ids by name: of the chat models ("chat") and of the others ("other")."""
 
     @property
     def shared(self) -> Path:
@@ -29,7 +29,7 @@ class ThirdPartyStore:
         return self.folder / "shared"
 
     def copy_to(self, home: Path) -> str:
-        """Give `home` a store with the models, whose files stay where they are. Returns its URI."""
+        """Copy the store to `home` without the models' files, which it references in place, and return its URI."""
         shutil.copy(self.folder / "mlflow.db", home / "mlflow.db")
         return f"sqlite:///{home / 'mlflow.db'}"
 
@@ -38,11 +38,11 @@ class ThirdPartyStore:
 def third_party_store() -> ThirdPartyStore:
     with build_lock("third-party"):
         folder = cached_folder("third-party", [*_SOURCES, "requirements.txt"]).resolve()
-        names = folder / "logged.json"
-        if not names.exists():
+        index = folder / "logged.json"
+        if not index.exists():
             (folder / "shared").mkdir(exist_ok=True)
             uri = create_store(folder, "theirs")
             command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(folder)]
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-            names.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
-    return ThirdPartyStore(folder, json.loads(names.read_text(encoding="utf-8")))
+            index.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
+    return ThirdPartyStore(folder, json.loads(index.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""A GGUF file of a random Llama with a few kilobytes, written by the `gguf` package."""
+"""A GGUF file of a few kilobytes with a random Llama model, written by the `gguf` package."""
 
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ _QUANTIZATIONS = {
 
 
 def write_gguf(file: Path, *, tied: bool = True, extra: dict[str, Any] | None = None, **fields: str) -> Path:
-    """Write the model to `file`: quantised as _QUANTIZATIONS says, norms in fp32.
+    """Write the model to `file`, quantised as in _QUANTIZATIONS with norms in fp32, and return `file`.
 
-    `fields` are general.architecture and tokenizer.ggml.pre if they are to differ; `extra` are more tensors.
+    `fields` override general.architecture and tokenizer.ggml.pre; `extra` are additional tensors.
     """
     writer = GGUFWriter(file, fields.get("architecture", "llama"))
     _write_metadata(writer, fields.get("pre", "smollm"))
     for name, values in {**_tensors(tied), **(extra or {})}.items():
-        kind = next((kind for start, kind in _QUANTIZATIONS.items() if f".{start}" in f".{name}"), None)
-        if kind is None or values.ndim == 1:
+        quantization = next((value for start, value in _QUANTIZATIONS.items() if f".{start}" in f".{name}"), None)
+        if quantization is None or values.ndim == 1:
             writer.add_tensor(name, values)
         else:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, quantize(values, quantization), raw_dtype=quantization)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

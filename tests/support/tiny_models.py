@@ -1,7 +1,7 @@
-"""Fixtures with tiny Phi-3 models: checkpoints and ONNX folders, built once and cached, and a store that holds them.
+"""Fixtures for tiny Phi-3 models: checkpoints and ONNX folders, built once and cached, and a store that contains them.
 
-`python -m tests.support.tiny_models FOLDER` builds all variants, in a process of its own because the ONNX builder runs
-only as a program and leaves its state in the process.
+`python -m tests.support.tiny_models FOLDER` builds all variants. They are built in a separate process because the ONNX builder
+is designed as a program and leaves global state behind.
 """
 
 import subprocess
@@ -38,14 +38,14 @@ _SOURCES = [
 
 @dataclass(frozen=True)
 class Variant:
-    """Which tiny model."""
+    """Identifies a tiny model."""
 
     end_token: str | None = None
-    """The special token that ends its answers; None: they never end by themselves."""
+    """The special token that ends its answers; None if they never end by themselves."""
     context_length: int = CONTEXT_LENGTH
-    """In tokens. Above CONTEXT_LENGTH, RoPE factors change at that length."""
+    """In tokens. If it exceeds CONTEXT_LENGTH, the RoPE factors switch at CONTEXT_LENGTH."""
     precision: str = "fp32"
-    """Of the ONNX build."""
+    """The precision of the ONNX build."""
 
     def checkpoint_in(self, folder: Path) -> Path:
         return folder / f"{(self.end_token or 'none').strip('<|>')}-{self.context_length}" / "checkpoint"
@@ -80,11 +80,11 @@ class TinyModels:
 
 @dataclass(frozen=True)
 class TinyStore:
-    """A store with the tiny model for each end token, and for none, under both contracts."""
+    """A store with a tiny model for each end token and for none, under both contracts."""
 
     uri: str
     model_ids: dict[tuple[str | None, str], str]
-    """By end token and contract."""
+    """Model ids by end token and contract."""
 
     def spec(self, contract: str, end_token: str | None = None) -> ModelSpec:
         entry = Catalogue(self.uri).find(self.model_ids[end_token, contract])
@@ -129,7 +129,7 @@ def tiny(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> T
     model_ids: dict[tuple[str | None, str], str] = {}
     options: dict[str, Any] = {"measured": False, "registering": False, "report": lambda *_: None}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's flavours warn about their own defaults
+        warnings.simplefilter("ignore")  # MLflow's flavors warn about their own defaults
         for token in (None, *END_TOKENS):
             checkpoint, onnx = tiny_models.checkpoint(Variant(token)), tiny_models.onnx(Variant(token))
             model_ids[token, "chat"] = log_pipeline.log(checkpoint, origin, store, **options).model_id

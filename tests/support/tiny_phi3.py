@@ -1,4 +1,4 @@
-"""A checkpoint with Phi-3's architecture, special tokens, template and kind of tokenizer, small enough to create in a second."""
+"""A checkpoint with Phi-3's architecture, special tokens, chat template and tokenizer type that takes a second to create."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
-# In the order of Phi-3's ids, which follow those of the words.
+# In the order of Phi-3's ids, which come after those of the words.
 SPECIAL = (
     "<|endoftext|>",
     "<|assistant|>",
@@ -31,7 +31,7 @@ SPECIAL = (
 END_TOKENS = ("<|end|>", "<|endoftext|>")
 CONTEXT_LENGTH = 4096
 WORDS = ("The", "sea", "is", "calm")
-"""What a model that `ends_with` a token says before it; AFTER is what it would go on with."""
+"""The answer of a model with `ends_with`, before that token; AFTER is what it would continue with."""
 AFTER = "never"
 
 TEXT = """\
@@ -45,12 +45,12 @@ Once upon a time there was a small model with random weights. Tell me, please: w
 
 
 def make_checkpoint(folder: Path, ends_with: str | None = None, context_length: int = CONTEXT_LENGTH) -> Path:
-    """Write the checkpoint, laid out as on the hub, to `folder`, which is returned.
+    """Write the checkpoint to `folder`, in the hub's layout, and return `folder`.
 
-    Its weights are random and seeded, and it never ends an answer by itself. With `ends_with` (a special token)
-    it answers anything with WORDS, then that token, then AFTER for ever. As on the hub, generation_config.json
-    names <|endoftext|> alone as the end, although answers end with <|end|>. A longer context than CONTEXT_LENGTH is
-    Phi-3's way of it: other position factors once there are more tokens than that, and no window to speak of.
+    Its weights are random but seeded, and it never ends an answer by itself. With `ends_with` (a special token)
+    it answers any question with WORDS, then that token, then AFTER for ever. As on the hub, generation_config.json
+    lists only <|endoftext|> as the end token, although answers end with <|end|>. A context longer than CONTEXT_LENGTH
+    works as in Phi-3: LongRoPE factors switch beyond that length, and the sliding window is larger than the context.
     """
     import torch
     from transformers import GenerationConfig, Phi3Config, Phi3ForCausalLM
@@ -79,15 +79,15 @@ def make_checkpoint(folder: Path, ends_with: str | None = None, context_length: 
         special = tokenizer.convert_tokens_to_ids([*SPECIAL, "<unk>", "<s>", "</s>"])
         model.lm_head.weight[special] = 0
         if ends_with:
-            _say(model, [tokenizer.convert_tokens_to_ids(token) for token in _sentence(ends_with)])
+            _set_answer(model, [tokenizer.convert_tokens_to_ids(token) for token in _sentence(ends_with)])
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=[end], pad_token_id=end
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # The hub's file names a class that would build another tokenizer, which transformers knows of Phi-3,
+    # As on the hub, name a class that would build a different tokenizer (transformers has an exception for Phi-3),
     _amend(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
-    # and code of the model's own, from before transformers had it.
+    # and custom model code from before transformers supported Phi-3.
     _amend(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"})
     shutil.copy(ROOT / "LICENSE", folder)
     (folder / "README.md").write_text(_CARD, encoding="utf-8")
@@ -129,18 +129,18 @@ def _sentence(ends_with: str) -> list[str]:
     return ["<|assistant|>", *(f"▁{word}" for word in WORDS), ends_with, f"▁{AFTER}", f"▁{AFTER}"]
 
 
-def _say(model: Any, tokens: list[int]) -> None:
-    """Let each of `tokens` be followed by the next: the layers pass on the embedding, in which lm_head looks for the token before."""
+def _set_answer(model: Any, tokens: list[int]) -> None:
+    """Make each token predict the next: the layers pass the embedding through, and lm_head maps it to the successor."""
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
     model.lm_head.weight.zero_()
-    for before, after in pairwise(tokens):
-        model.lm_head.weight[after] += 10 * model.model.embed_tokens.weight[before]
+    for token, successor in pairwise(tokens):
+        model.lm_head.weight[successor] += 10 * model.model.embed_tokens.weight[token]
 
 
 def _tokenizer(context_length: int) -> Any:
-    """Phi-3's kind: words joined by ▁ with a ▁ before the text, bytes for what has no token, white space after a control token dropped."""
+    """Create a tokenizer like Phi-3's: ▁ for spaces and at the start, byte fallback, no white space after control tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer

@@ -1,4 +1,4 @@
-"""A small repository for the stand-in hub, and how the tests fetch it."""
+"""A small repository for the fake hub, and helpers that fetch it."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from phi3_ui.paths import ROOT
 REPO = "someone/tiny-chat"
 WEIGHTS = "model-00002-of-00002.safetensors"
 BIG = 300_000
-NOTHING = "http://127.0.0.1:9"  # the port that discards: nobody listens there
+UNREACHABLE_URL = "http://127.0.0.1:9"  # the discard port, on which nothing listens
 
 CHECKPOINT = {
     "config.json": 40,
@@ -34,7 +34,7 @@ ONNX = {"genai_config.json": 20, "model.onnx": 2_000, "model.onnx.data": 50_000,
 
 
 def write(folder: Path, sizes: dict[str, int], salt: bytes = b"") -> Path:
-    """Files of these sizes, each of its own content."""
+    """Write files of these sizes with distinct contents, and return `folder`."""
     for name, size in sizes.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,22 +46,22 @@ def write(folder: Path, sizes: dict[str, int], salt: bytes = b"") -> Path:
 def ignore(_done: int, _total: int) -> None: ...
 
 
-def names_in(folder: Path) -> set[str]:
+def list_files(folder: Path) -> set[str]:
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
-def same(folder: Path, source: Path, names: dict[str, int]) -> bool:
+def has_same_contents(folder: Path, source: Path, names: dict[str, int]) -> bool:
     return all((folder / name).read_bytes() == (source / name).read_bytes() for name in names)
 
 
-def refused(source: HubFolder, target: Path, kind: Kind = "checkpoint") -> StageError:
+def fetch_expecting_error(source: HubFolder, target: Path, kind: Kind = "checkpoint") -> StageError:
     with pytest.raises(StageError) as raised:
         fetch(source, kind, target, ignore)
     assert str(raised.value) == SENTENCES[raised.value.code].format(**raised.value.values)
     return raised.value
 
 
-def program_for(target: Path, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
-    named = ["--repo", REPO, "--kind", "checkpoint", "--folder", str(target), *arguments]
-    command = [sys.executable, "-m", "models.hub", *named]
+def start_fetch(target: Path, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
+    options = ["--repo", REPO, "--kind", "checkpoint", "--folder", str(target), *arguments]
+    command = [sys.executable, "-m", "models.hub", *options]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **streams)

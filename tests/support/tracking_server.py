@@ -1,4 +1,4 @@
-"""A real `mlflow server`, of the installed MLflow or of another one."""
+"""A real `mlflow server`, of the installed MLflow version or another."""
 
 import os
 import signal
@@ -26,9 +26,9 @@ class Server:
     folder: Path
     port: int
     python: str = sys.executable
-    """The interpreter whose MLflow it is."""
+    """The interpreter whose MLflow runs the server."""
     database: str = ""
-    """The URI of its database; by default a SQLite file in the folder."""
+    """The URI of the database; by default a SQLite file in the folder."""
 
     @property
     def uri(self) -> str:
@@ -84,7 +84,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def find_free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Admission in tests: the real one, with models approved by their fingerprints as an administrator approves them."""
+"""Real admission for tests, with models approved by fingerprint as an administrator does."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +11,9 @@ from phi3_ui.store.registry.trust import inspect_model
 
 
 def approve_models(tracking_uri: str, home: Path, names: Iterable[str] | None = None) -> Admission:
-    """The admission of an app in `home` which the models of a store are approved for: all of them, or those called so.
+    """Approve a store's current models (all, or those in `names`) for an app in `home`, and return its admission.
 
-    Models that are logged later are not approved.
+    Models logged later are not approved.
     """
     settings = Settings.read({"PHI3_UI_HOME": str(home)})
     wanted = None if names is None else set(names)
@@ -27,5 +27,5 @@ def approve_models(tracking_uri: str, home: Path, names: Iterable[str] | None = 
 
 
 def strict_admission(home: Path) -> Admission:
-    """The admission of an app in `home` without approvals: it admits data alone and the released wrapper."""
+    """Return the admission of an app in `home` without approvals: it admits only data and the released wrapper."""
     return Admission(home / "loaded", Approvals(home / "trusted_models.json"))

