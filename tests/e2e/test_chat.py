@@ -1,4 +1,4 @@
-"""Chatting on the page: several chats and visitors; switching, unloading and broken models; text shown as typed."""
+"""Chats on the page: streaming, several chats and visitors, switching, unloading and failing models, literal text."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.chat_page import LOAD, ChatPage
 from tests.support.trust import approve_models
 
 
-def test_an_answer_streams_and_its_caption_says_who_answered(app: App, chat: ChatPage) -> None:
+def test_an_answer_streams_and_its_caption_names_the_model(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time there was a sea.", usage=(120, 34)))
     expected = chat.ask("Write a story about the sea.")
@@ -45,7 +45,7 @@ def test_switching_the_model_sends_it_the_whole_conversation(app: App, chat: Cha
     ]
 
 
-def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, open_page: OpenPage) -> None:
+def test_switching_chats_while_an_answer_streams_loses_nothing(app: App, open_page: OpenPage) -> None:
     story, capital = "Write a story about the sea.", "What is the capital of Germany?"
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time.", question=story))
@@ -55,7 +55,7 @@ def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, ope
     chat.start_new_chat()
     chat.answer(capital)
     expect(chat.chats).to_have_count(2)
-    # The story ends in the background, and is not drawn over the shown chat.
+    # The story finishes in the background and does not overwrite the visible chat.
     expect(chat.chat_list).to_contain_text(story)
     gate.open()
     chat.answer("And of Austria?")
@@ -69,7 +69,7 @@ def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, ope
     expect(chat.questions).to_have_text([capital, "And of Austria?"])
 
 
-def test_a_chat_that_is_left_while_it_streams_is_shown_streaming_again(app: App, chat: ChatPage) -> None:
+def test_returning_to_a_streaming_chat_shows_it_still_streaming(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time."))
     chat.ask("Write a story about the sea.")
@@ -91,7 +91,7 @@ def test_two_visitors_stop_and_switch_models_independently(app: App, open_page: 
         Reply("two two ", gate, "two", question=question_2),
     )
     one, two = open_page().pick("scripted-one"), open_page().pick("scripted-one")
-    one.setting("Max tokens", 4000)
+    one.set_setting("Max tokens", 4000)
     first, second = one.ask(question_1), two.ask(question_2)
     one.wait_for_text()
     two.wait_for_text()
@@ -146,7 +146,7 @@ def test_a_blank_message_is_not_sent(app: App, chat: ChatPage) -> None:
     assert [request.question for request in app.model.requests] == ["Hi"]
 
 
-def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, chat: ChatPage) -> None:
+def test_a_failing_answer_keeps_its_text_and_shows_one_error(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("So far", error="out of memory"))
     chat.wait_for_caption(chat.ask("Go on."))
     expect(chat.errors).to_have_count(1)
@@ -155,15 +155,15 @@ def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, chat: 
     assert "Traceback" not in chat.page.content()
 
 
-def test_a_model_killed_in_mid_answer_is_reported_and_loaded_again(app: App, chat: ChatPage) -> None:
+def test_a_model_killed_mid_answer_is_reported_and_reloaded(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
     chat.pick("scripted-one")
     expected = chat.ask("Write a story about the sea.")
     chat.wait_for_text()
-    victims = app.server.model_processes()
-    for victim in victims:
-        victim.kill()
-    psutil.wait_procs(victims, timeout=60)
+    processes = app.server.model_processes()
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=60)
     chat.wait_for_caption(expected)
     expect(chat.errors).to_have_count(1)
     expect(chat.errors).to_contain_text("crashed")
@@ -173,20 +173,20 @@ def test_a_model_killed_in_mid_answer_is_reported_and_loaded_again(app: App, cha
     expect(chat.errors).to_have_count(1)
 
 
-def test_unloading_ends_the_process_and_the_next_question_loads_it_again(app: App, chat: ChatPage) -> None:
+def test_unloading_ends_the_process_and_the_next_question_reloads_the_model(app: App, chat: ChatPage) -> None:
     chat.pick("scripted-one")
-    before = {process.pid for process in app.server.model_processes()}
+    old_pids = {process.pid for process in app.server.model_processes()}
     chat.show_tab("model")
     chat.page.locator("#phi3-unload").click()
     expect(chat.status).to_contain_text("not loaded")
-    assert len(app.server.model_processes()) == len(before) - 1
+    assert len(app.server.model_processes()) == len(old_pids) - 1
     assert chat.answer("Hi")
-    assert not {process.pid for process in app.server.model_processes()} <= before
+    assert not {process.pid for process in app.server.model_processes()} <= old_pids
 
 
-def test_a_model_that_cannot_be_loaded_is_reported_and_the_question_kept(app: App, open_page: OpenPage) -> None:
+def test_a_model_that_fails_to_load_is_reported_and_the_question_is_kept(app: App, open_page: OpenPage) -> None:
     chat = open_page()
-    with broken_model(app) as name:
+    with log_broken_model(app) as name:
         chat.refresh_models()
         chat.choose(name)
         expect(chat.status).to_contain_text("broken could not be loaded", timeout=LOAD)
@@ -198,17 +198,17 @@ def test_a_model_that_cannot_be_loaded_is_reported_and_the_question_kept(app: Ap
 
 
 @contextmanager
-def broken_model(app: App) -> Iterator[str]:
-    """The name of a model in the app's store whose code raises when it is loaded."""
+def log_broken_model(app: App) -> Iterator[str]:
+    """Log a model whose code raises an error on load, and yield its name."""
     uri = f"sqlite:///{app.server.home / 'mlflow.db'}"
     broken = log_scripted_model(uri, app.server.home / "broken", "broken")
     client = MlflowClient(uri)
-    (code,) = local_path(client.get_logged_model(broken.model_id).artifact_location).glob("*.py")
+    (code,) = parse_local_path(client.get_logged_model(broken.model_id).artifact_location).glob("*.py")
     code.write_text("raise ValueError('no weights')\n", encoding="utf-8")
     approve_models(uri, app.server.home, [broken.name])
     yield broken.name
     client.delete_logged_model(broken.model_id)
 
 
-def local_path(artifact_location: str) -> Path:
+def parse_local_path(artifact_location: str) -> Path:
     return Path(artifact_location.removeprefix("file://"))

@@ -1,4 +1,4 @@
-"""Compare: one question to several models, a blind vote, and no names before it."""
+"""Comparisons: one question to several models, and a blind vote before which no model is named."""
 
 import json
 import re
@@ -19,52 +19,51 @@ FIRST = "Because the proton always finds them: opposite charges attract, so wher
 SECOND = "Electrons are negatively charged and protons are positively charged, so they attract each other."
 NAMES = re.compile("scripted-(one|two)")
 
-
-# Including streams, whose texts a browser's debugger does not report before their end.
-RECORD = """
+RECORD_TRAFFIC = """
 globalThis.sentByServer = [];
-const fetchNow = globalThis.fetch;
+const originalFetch = globalThis.fetch;
 globalThis.fetch = async (...request) => {
-  const response = await fetchNow(...request);
+  const response = await originalFetch(...request);
   const record = async (stream) => {
     const decoder = new TextDecoder();
-    const at = sentByServer.push("") - 1;
-    for await (const piece of stream) sentByServer[at] += decoder.decode(piece, { stream: true });
+    const index = sentByServer.push("") - 1;
+    for await (const chunk of stream) sentByServer[index] += decoder.decode(chunk, { stream: true });
   };
   if (response.body) record(response.clone().body).catch(() => null);
   return response;
 };
 """
+"""Records all response bodies, including streams, which the browser's debugger reports only once they end."""
 
 
 def read_traffic(page: Page) -> set[str]:
-    """Return every text that the server has sent since the page was loaded, except for static files."""
-    found = set[str]()
+    """Return all strings that the server has sent since the page was loaded, except for static files."""
+    texts = set[str]()
     for body in page.evaluate("sentByServer"):
         for line in body.splitlines():
-            collect_texts(line.removeprefix("data: "), found)
-    return found
+            collect_texts(line.removeprefix("data: "), texts)
+    return texts
 
 
-def collect_texts(value: object, found: set[str]) -> None:
-    """Collect the strings in a value, including those in strings that are JSON."""
+def collect_texts(value: object, texts: set[str]) -> None:
+    """Add all strings in a value to `texts`, including those inside JSON strings."""
     if isinstance(value, str):
         try:
             parsed = json.loads(value)
         except ValueError:
             parsed = value
         if isinstance(parsed, str):
-            found.add(parsed)
+            texts.add(parsed)
         else:
-            collect_texts(parsed, found)
+            collect_texts(parsed, texts)
     elif isinstance(value, dict):
         if "hidden" in value:
-            found.add(f"round: {json.dumps(value)}")
+            texts.add(f"round: {json.dumps(value)}")
         for part in value.values():
-            collect_texts(part, found)
+            collect_texts(part, texts)
     elif isinstance(value, list):
         for part in value:
-            collect_texts(part, found)
+            collect_texts(part, texts)
 
 
 def open_comparison(chat: ChatPage, name: str = "Compare") -> None:
@@ -84,7 +83,7 @@ def wait_for_end(chat: ChatPage) -> None:
 
 
 def expect_to_fit(page: Page, view: Locator) -> None:
-    """Check the page at both widths, ending with that of a phone."""
+    """Check accessibility and overflow at both widths, ending with the phone's."""
     for size in (DESKTOP, PHONE):
         page.set_viewport_size(size)
         assert find_violations(page) == []
@@ -96,7 +95,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, new_visitor: NewV
     app.model.enqueue(Reply(FIRST[:60], gates[0], FIRST[60:]))
     app.other.enqueue(Reply(SECOND[:70], gates[1], SECOND[70:]))
     visitor = new_visitor(viewport=PHONE)
-    visitor.add_init_script(RECORD)
+    visitor.add_init_script(RECORD_TRAFFIC)
     chat = open_chat(visitor, app.server)
     page, view = chat.page, chat.compare
     open_comparison(chat)
@@ -109,7 +108,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, new_visitor: NewV
     sides = view.locator(".side")
     expect(sides.locator(".phi3-written").first).to_contain_text(re.compile("Because the|Electrons are"), timeout=LOAD)
     lengths = [len(text) for text in sides.locator(".phi3-written").all_inner_texts()]
-    assert max(lengths) <= 48, "both are held back to the slower one"
+    assert max(lengths) <= 48, "both sides wait for the slower one"
     expect_to_fit(page, view)
     gates[0].open()
     expect(view.locator(".state")).to_have_text(["streaming …"] * 2)
@@ -123,7 +122,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, new_visitor: NewV
     rounds = [text for text in sent if text.startswith("round: ")]
     assert rounds
     assert not [text for text in rounds if re.search(r'"(model|metrics|badge|standing)"', text)]
-    assert {text for text in sent if NAMES.search(text)} <= sent_before, "the names are only in the menus"
+    assert {text for text in sent if NAMES.search(text)} <= sent_before, "names appear only in the menus"
     expect(view.locator(".vote button").first).to_be_focused()
     expect_to_fit(page, view)
 
@@ -136,26 +135,28 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, new_visitor: NewV
     view.locator("#phi3-compare-message").fill("")
     view.locator(".vote button").first.focus()
 
-    best = texts.index(FIRST)
-    page.keyboard.press(str(best + 1))
-    expect(view.locator(".voted")).to_have_text(f"You voted: {'AB'[best]} is better.")
-    expect(sides.nth(best).locator(".model")).to_have_text("scripted-one")
-    expect(sides.nth(1 - best).locator(".model")).to_have_text("scripted-two")
-    expect(sides.nth(best).locator(".metrics")).to_have_text(re.compile(r"\d+ in · \d+ out · first token .* tokens/s"))
+    winner = texts.index(FIRST)
+    page.keyboard.press(str(winner + 1))
+    expect(view.locator(".voted")).to_have_text(f"You voted: {'AB'[winner]} is better.")
+    expect(sides.nth(winner).locator(".model")).to_have_text("scripted-one")
+    expect(sides.nth(1 - winner).locator(".model")).to_have_text("scripted-two")
+    expect(sides.nth(winner).locator(".metrics")).to_have_text(
+        re.compile(r"\d+ in · \d+ out · first token .* tokens/s")
+    )
     expect(view.locator(".vote")).to_have_count(0)
     expect(meter).to_have_attribute("aria-valuetext", re.compile(r"^[\d,]+ of 8,192 tokens$"))
     expect_to_fit(page, view)
 
-    def stored() -> dict[str, object]:
+    def read_votes() -> dict[str, object]:
         traces = app.traces(2, chat)
         return {
-            trace.info.trace_metadata["phi3_ui.place"]: given.feedback.value
+            trace.info.trace_metadata["phi3_ui.place"]: assessment.feedback.value
             for trace in traces
-            for given in trace.info.assessments
-            if given.feedback
+            for assessment in trace.info.assessments
+            if assessment.feedback
         }
 
-    wait_until(lambda: stored() == {str(best): "won", str(1 - best): "lost"})
+    wait_until(lambda: read_votes() == {str(winner): "won", str(1 - winner): "lost"})
 
     view.get_by_role("button", name="Ratings").click()
     ratings = page.locator("#phi3-ratings")
@@ -187,7 +188,7 @@ def test_a_round_survives_a_reload_and_ends_with_escape(app: App, open_page: Ope
     ask(chat, QUESTION)
     for gate in gates:
         gate.wait_until_reached()
-    page.reload()  # the view covers the sign that the chat is ready
+    page.reload()  # not `chat.reload()`: the view hides what that waits for
     expect(view.locator(".question")).to_have_text(QUESTION, timeout=LOAD)
     expect(view.locator(".state")).to_have_text(["se scrie …"] * 2)
     for gate in gates:
@@ -229,11 +230,11 @@ def test_kill_9_neither_loses_nor_duplicates_a_vote(
         expect(chat.compare.locator(".voted")).to_have_text("You voted: A is better.")
         ask(chat, "And why?")
         wait_for_end(chat)
-        chat.page.keyboard.press("3")  # it may or may not arrive
+        chat.page.keyboard.press("3")  # may or may not reach the server
         server.process.kill()
         server.process.wait()
     with serve(home, home / "after.log", port=port) as server:
-        chat.page.goto(server.url)  # or it reloads itself at any time
+        chat.page.goto(server.url)  # do not wait until the page reloads itself
         expect(chat.compare.locator(".round")).to_have_count(2, timeout=LOAD)
         first, second = chat.compare.locator(".round").all()
         expect(first.locator(".voted")).to_have_text("You voted: A is better.")
@@ -244,14 +245,14 @@ def test_kill_9_neither_loses_nor_duplicates_a_vote(
 
         def list_votes() -> list[list[str]]:
             return sorted(
-                [str(one.feedback.value) for one in trace.info.assessments if one.feedback]
+                [str(assessment.feedback.value) for assessment in trace.info.assessments if assessment.feedback]
                 for trace in find_traces(home)
             )
 
         wait_until(lambda: list_votes() == [["lost"], ["tie"], ["tie"], ["won"]])
 
 
-def test_two_people_vote_apart(app: App, open_page: OpenPage) -> None:
+def test_the_votes_of_two_visitors_are_kept_apart(app: App, open_page: OpenPage) -> None:
     anna, ben = open_page(), open_page()
     votes = {"What does Anna ask?": (anna, "A is better"), "What does Ben ask?": (ben, "Tie")}
     for question, (chat, _) in votes.items():
@@ -264,17 +265,20 @@ def test_two_people_vote_apart(app: App, open_page: OpenPage) -> None:
     for question, (chat, _) in votes.items():
         chat.compare.get_by_role("button", name="Ratings").click()
         ratings = chat.page.locator("#phi3-ratings")
-        for whose in ("Me", "Everyone"):
-            ratings.get_by_label("Votes by").select_option(whose)
+        for scope in ("Me", "Everyone"):
+            ratings.get_by_label("Votes by").select_option(scope)
             expect(ratings.locator(".rated button").filter(has_text="ask?")).to_have_text([question])
 
     def list_votes(chat: ChatPage) -> list[str]:
-        traces = app.traces(2, chat)
-        return sorted(str(one.feedback.value) for trace in traces for one in trace.info.assessments if one.feedback)
+        assessments = [assessment for trace in app.traces(2, chat) for assessment in trace.info.assessments]
+        return sorted(str(assessment.feedback.value) for assessment in assessments if assessment.feedback)
 
     wait_until(lambda: list_votes(anna) == ["lost", "won"])
     wait_until(lambda: list_votes(ben) == ["tie", "tie"])
     sources = {
-        one.source.source_id for chat in (anna, ben) for trace in app.traces(2, chat) for one in trace.info.assessments
+        assessment.source.source_id
+        for chat in (anna, ben)
+        for trace in app.traces(2, chat)
+        for assessment in trace.info.assessments
     }
     assert len(sources) == 2

@@ -1,4 +1,4 @@
-"""The composer: its two states, the draft's tokens, attached files, shortcuts and presets, on a desktop and a phone."""
+"""The composer: Send and Stop, the draft's token count, attachments, shortcuts and presets, on desktop and phone."""
 
 import re
 
@@ -14,24 +14,24 @@ QUESTION = "What is the capital of France?"  # six words; the scripted model cou
 
 
 def attach(chat: ChatPage, *files: tuple[str, bytes]) -> None:
-    """Choose files with the plus button."""
+    """Attach files with the plus button."""
     payloads: list[FilePayload] = [{"name": name, "mimeType": "", "buffer": content} for name, content in files]
     chat.page.locator("#phi3-tools input[type=file]").set_input_files(payloads)
 
 
-def chips(chat: ChatPage) -> Locator:
+def locate_chips(chat: ChatPage) -> Locator:
     return chat.page.locator(".phi3-files li")
 
 
-def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, chat: ChatPage) -> None:
+def test_the_composer_counts_the_draft_and_shows_stop_in_place_of_send(app: App, chat: ChatPage) -> None:
     page, meter = chat.page, chat.context.get_by_role("meter")
 
-    def places(button: Locator) -> list[object]:
-        found = list[object]()
+    def measure(button: Locator) -> list[object]:
+        positions = list[object]()
         for viewport in (PHONE, DESKTOP):
             page.set_viewport_size(viewport)
-            found.append(button.bounding_box())
-        return found
+            positions.append(button.bounding_box())
+        return positions
 
     expect(chat.message).to_have_attribute("placeholder", "Ask scripted-one …")
     expect(meter).to_have_text("0 / 8,192")
@@ -45,18 +45,18 @@ def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, 
 
     gate = app.model.create_gate()
     app.model.enqueue(Reply("It is ", gate, "Paris."))
-    before = places(chat.send)
+    send_positions = measure(chat.send)
     chat.message.press("Enter")
     chat.wait_for_text()
     expect(chat.stop).to_be_visible()
     expect(chat.send).to_be_hidden()
-    assert places(chat.stop) == before
+    assert measure(chat.stop) == send_positions
     chat.message.press_sequentially("And of Spain, where it is sunny?")
     expect(meter).to_contain_text("≈")
     gate.open()
     chat.wait_for_caption(1)
     expect(chat.message).to_be_focused()
-    expect(meter).to_have_text("16 / 8,192")  # six and three of the first turn, plus seven
+    expect(meter).to_have_text("16 / 8,192")  # six and three tokens of the first turn, plus seven
 
     tools = [page.locator(f"#phi3-{name}") for name in ("attach", "system-button", "preset-button", "send")]
     for viewport in (DESKTOP, PHONE):
@@ -70,18 +70,18 @@ def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, 
         assert all(box["y"] >= text["y"] + text["height"] for box in boxes), "below the text"
 
 
-def test_files_are_attached_counted_sent_folded_and_refused(app: App, chat: ChatPage) -> None:
+def test_files_are_attached_counted_rejected_sent_and_collapsed(app: App, chat: ChatPage) -> None:
     page, refusals = chat.page, chat.page.locator(".phi3-refusals")
     chat.message.fill("What do they say?")
     attach(chat, ("notes.md", b"# Notes\none two\n"), ("a.py", b"print(1)"), ("photo.png", b"\x89PNG\0\0"))
     expect(refusals).to_have_text("photo.png is not a text file. Attach .txt, .md, .csv, .json or source code.")
-    expect(chips(chat)).to_have_text([re.compile(r"notes\.md8 tokens"), re.compile(r"a\.py5 tokens")])
-    chips(chat).last.get_by_role("button", name="Remove a.py").click()
-    expect(chips(chat)).to_have_count(1)
+    expect(locate_chips(chat)).to_have_text([re.compile(r"notes\.md8 tokens"), re.compile(r"a\.py5 tokens")])
+    locate_chips(chat).last.get_by_role("button", name="Remove a.py").click()
+    expect(locate_chips(chat)).to_have_count(1)
     expect(chat.message).to_be_focused()
     attach(chat, ("long.txt", b"word " * 9000))
     expect(refusals).to_contain_text("long.txt has 9,004 tokens, but the model's context holds 8,192.")
-    expect(chips(chat)).to_have_count(1)
+    expect(locate_chips(chat)).to_have_count(1)
     expect(chat.message).to_have_value("What do they say?")
 
     page.evaluate(
@@ -96,15 +96,15 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, chat: Chat
                 new ClipboardEvent("paste", { clipboardData: pasted, bubbles: true, cancelable: true }));
         }"""
     )
-    expect(chips(chat)).to_have_count(3)
+    expect(locate_chips(chat)).to_have_count(3)
     chat.reload()
-    expect(chips(chat)).to_have_count(3)
+    expect(locate_chips(chat)).to_have_count(3)
     expect(chat.message).to_have_value("What do they say?")
 
     attach(chat, ("late.txt", b"sent before it is counted"))
     chat.message.press("Enter")
     chat.wait_for_caption(1)
-    expect(chips(chat)).to_have_count(0)
+    expect(locate_chips(chat)).to_have_count(0)
     sent = app.model.requests[-1].question
     assert sent.startswith(
         "File: notes.md\n```md\n# Notes\none two\n```\n\nFile: drop.csv\n```csv\ndropped here\n```\n\n"
@@ -119,48 +119,48 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, chat: Chat
     expect(folds.first.locator("pre")).to_have_text("# Notes\none two\n")
 
     chat.press("edit")
-    expect(chat.edited).to_have_value("What do they say?")
+    expect(chat.edit_box).to_have_value("What do they say?")
     expect(page.locator(".phi3-edit details")).to_have_count(4)
-    chat.edited.fill("And who wrote them?")
-    chat.edited.press("Enter")
-    expect(chat.versions).to_have_text(re.compile("2/2"))
+    chat.edit_box.fill("And who wrote them?")
+    chat.edit_box.press("Enter")
+    expect(chat.variants).to_have_text(re.compile("2/2"))
     chat.wait_for_caption(1)
     assert app.model.requests[-1].question == sent.replace("What do they say?", "And who wrote them?")
     expect(folds).to_have_count(4)
     expect(chat.questions).to_contain_text("And who wrote them?")
 
-    again = app.model.requests[-1].question
+    edited_question = app.model.requests[-1].question
     for _ in range(2):
         chat.choose_action("undo")
         expect(chat.message).to_have_value("And who wrote them?")
-        expect(chips(chat)).to_have_text(
+        expect(locate_chips(chat)).to_have_text(
             [re.compile(name) for name in ("notes.md8 tokens", "drop.csv", "paste.json", "late.txt")]
         )
         chat.press("show")  # Redo
         expect(chat.message).to_have_value("")
-        expect(chips(chat)).to_have_count(0)
+        expect(locate_chips(chat)).to_have_count(0)
     chat.choose_action("undo")
-    expect(chips(chat)).to_have_count(4)
+    expect(locate_chips(chat)).to_have_count(4)
     chat.message.press("Enter")
     chat.wait_for_caption(1)
-    assert app.model.requests[-1].question == again
+    assert app.model.requests[-1].question == edited_question
 
 
-def test_a_refused_question_keeps_its_files(app: App, chat: ChatPage) -> None:
-    chat.setting("Seed", "no number")
+def test_a_rejected_question_keeps_its_files(app: App, chat: ChatPage) -> None:
+    chat.set_setting("Seed", "no number")
     attach(chat, ("notes.md", b"one two"))
-    expect(chips(chat)).to_contain_text("tokens")
+    expect(locate_chips(chat)).to_contain_text("tokens")
     chat.message.press("Enter")
     expect(chat.page.get_by_text("The seed cannot be no number.")).to_be_visible()
-    expect(chips(chat)).to_have_count(1)
-    chat.setting("Seed", "")
+    expect(locate_chips(chat)).to_have_count(1)
+    chat.set_setting("Seed", "")
     chat.message.press("Enter")
     chat.wait_for_caption(1)
-    expect(chips(chat)).to_have_count(0)
+    expect(locate_chips(chat)).to_have_count(0)
     assert "one two" in app.model.requests[-1].question
 
 
-def test_keys_stop_start_edit_and_explain(app: App, open_page: OpenPage) -> None:
+def test_keyboard_shortcuts_stop_edit_show_help_and_start_a_chat(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     page = chat.page
     app.model.enqueue(Reply("It is ", app.model.create_gate(), "Paris."))
@@ -191,7 +191,7 @@ def test_keys_stop_start_edit_and_explain(app: App, open_page: OpenPage) -> None
     )
     chat.message.press("ArrowUp")
     assert page.evaluate("globalThis.edited")
-    expect(chat.edited).to_be_focused()
+    expect(chat.edit_box).to_be_focused()
     page.keyboard.press("Escape")
     expect(chat.message).to_be_focused()
     chat.message.fill("Draft of this chat")

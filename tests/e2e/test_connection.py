@@ -1,4 +1,4 @@
-"""A lost connection, a reloaded page and a closed tab while answers are in progress."""
+"""Lost connections, reloads and closed tabs while answers are in progress."""
 
 from playwright.sync_api import Browser, expect
 
@@ -9,15 +9,15 @@ from tests.support.chat_page import LOAD, ChatPage
 from tests.support.tcp_proxy import proxy_to
 
 HOLD_EVENT_IDS = """
-const request = fetch;
-const counts = new Map();  // messages of each event
+const originalFetch = fetch;
+const counts = new Map();  // event id → messages
 let notify;
-globalThis.fetch = async (...source) => {
-  const response = await request(...source);
+globalThis.fetch = async (...args) => {
+  const response = await originalFetch(...args);
   const { pathname } = new URL(response.url);
-  if (pathname.endsWith("/queue/join") && globalThis.heldText && source[1].body.includes(heldText)) {
+  if (pathname.endsWith("/queue/join") && globalThis.heldText && args[1].body.includes(heldText)) {
     const { event_id: id } = await response.clone().json();
-    while ((counts.get(id) ?? 0) < 2) await new Promise((done) => notify = done);
+    while ((counts.get(id) ?? 0) < 2) await new Promise((resolve) => notify = resolve);
   }
   if (!pathname.endsWith("/queue/data")) return response;
   const count = (text, controller) => {
@@ -28,7 +28,7 @@ globalThis.fetch = async (...source) => {
   const texts = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({ transform: count }));
   return new Response(texts.pipeThrough(new TextEncoderStream()), response);
 };"""
-"""Delays the id of an event that sends `heldText` until the stream has delivered two of its messages."""
+"""Withholds the id of the event that sends `heldText` until the stream has delivered two of its messages."""
 
 SEA, MOON = "Write a story about the sea.", "Write a story about the moon."
 
@@ -39,7 +39,7 @@ def test_an_answer_continues_while_the_connection_is_lost(app: App, browser: Bro
         Reply("One moon. ", moon, "Two moons.", question=MOON),
         Reply("Once upon ", first, "a time ", second, "there was a sea.", question=SEA),
     )
-    # Not a visitor from the fixture: the page may log failed requests as errors.
+    # Not created by `new_visitor`, which fails the test for errors: the page may log failed requests.
     with proxy_to(app.server.url) as proxy, browser.new_context(viewport=DESKTOP) as context:
         page = context.new_page()
         page.goto(proxy.url)
@@ -63,7 +63,7 @@ def test_an_answer_continues_while_the_connection_is_lost(app: App, browser: Bro
         chat.wait_for_caption(1)
         expect(chat.answers.last).to_have_text("Once upon a time there was a sea.")
         expect(chat.captions.last).not_to_contain_text("stopped")
-        # The background chat continued, too, and is drawn to its end when it is opened.
+        # The background chat continued, too; opening it shows the rest of its answer.
         chat.chats.filter(has_text=MOON).click()
         expect(chat.answers.last).to_have_text("One moon.")
         moon.open()
@@ -78,7 +78,7 @@ def test_stop_pressed_while_the_connection_is_lost_ends_the_answer(app: App, bro
         page = context.new_page()
         page.goto(proxy.url)
         chat = ChatPage(page).wait_until_ready()
-        chat.setting("Max tokens", 4000)
+        chat.set_setting("Max tokens", 4000)
         chat.ask(SEA)
         chat.wait_for_text()
         proxy.cut()
@@ -88,11 +88,11 @@ def test_stop_pressed_while_the_connection_is_lost_ends_the_answer(app: App, bro
             proxy.restore()
         chat.wait_for_caption(1)
         expect(chat.captions.last).to_contain_text("stopped")
-        # It was pressed only once: the next answer is not stopped.
+        # The click is applied only once: the next answer is not stopped.
         assert chat.answer("And now?") == "And now?"
 
 
-def test_no_update_is_lost_when_a_stream_is_ahead_of_its_request(app: App, new_visitor: NewVisitor) -> None:
+def test_no_update_is_lost_when_an_events_messages_arrive_before_its_id(app: App, new_visitor: NewVisitor) -> None:
     moon, sea = app.model.create_gate(), app.model.create_gate()
     app.model.enqueue(
         Reply("One moon. ", moon, "Two moons.", question=MOON), Reply("Once ", sea, "more.", question=SEA)
@@ -125,12 +125,12 @@ def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> 
     assert chat.answer("And now?") == "And now?"
     assert [request.question for request in app.model.requests] == [SEA, "And now?"]
 
-    # So does a page that shows a replay.
+    # A page that shows a replay continues, too.
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once more ", gate, "a time."))
     comparison = chat.start_replay()
     gate.wait_until_reached()
-    chat.page.reload()  # the view covers the sign that the chat is ready
+    chat.page.reload()  # not `chat.reload()`: the view hides what that waits for
     expect(comparison.locator(".question")).to_have_text([SEA, "And now?"], timeout=LOAD)
     gate.open()
     expect(comparison).to_contain_text("The replay is saved as a separate chat.", timeout=LOAD)
@@ -138,14 +138,14 @@ def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> 
     assert [request.question for request in app.model.requests[2:]] == [SEA, "And now?"]
 
 
-def test_a_closed_tab_stops_its_answer_and_no_other(app: App, open_page: OpenPage) -> None:
+def test_closing_a_tab_stops_only_its_own_answer(app: App, open_page: OpenPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(
         Reply("wave ", endless=True, seconds_per_token=0.05, question=SEA),
         Reply("One moon. ", gate, "Two moons.", question=MOON),
     )
     closing, staying = open_page(), open_page()
-    closing.setting("Max tokens", 4000)
+    closing.set_setting("Max tokens", 4000)
     closing.ask(SEA)
     staying.ask(MOON)
     closing.wait_for_text()

@@ -1,4 +1,4 @@
-"""Conversations in the list and on the page: search, rename, delete, versions, edit, undo and drafts."""
+"""Managing conversations: search, rename, pin, delete, variants, edit, undo, settings and drafts."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) ->
     chat.list_button(FRANCE, "delete").click()
     expect(chat.questions).to_have_count(0)
 
-    # An invisible question: the name that it is listed under does not become its title, even if renaming is opened.
+    # A question of invisible characters: confirming the unchanged rename box does not store the placeholder title.
     chat.answer("\u200b")
     chat.list_button("Untitled", "rename").click()
     expect(name).to_have_value("Untitled")
@@ -120,17 +120,18 @@ def test_a_chat_is_renamed_in_place_and_pinned_by_keyboard(open_page: OpenPage) 
         expect(share).to_be_focused()
 
 
-def test_a_long_list_is_sent_in_parts_and_works_at_its_end(open_page: OpenPage, tmp_path: Path) -> None:
+def test_a_long_chat_list_is_loaded_in_parts_and_works_at_its_end(open_page: OpenPage, tmp_path: Path) -> None:
     chat = open_page()
-    page, above, below = chat.page, *(chat.chat_list.locator(".phi3-gap").nth(at) for at in (0, 1))
-    talks = [
+    page, gaps = chat.page, chat.chat_list.locator(".phi3-gap")
+    above, below = gaps.nth(0), gaps.nth(1)
+    chats = [
         {
             "title": f"Chat {number:03}",
             "messages": [{"role": "user", "content": f"Number {number:03}?"}, {"role": "assistant", "content": "Yes."}],
         }
         for number in range(130)
     ]
-    (tmp_path / "chats.json").write_text(json.dumps(talks), encoding="utf-8")
+    (tmp_path / "chats.json").write_text(json.dumps(chats), encoding="utf-8")
     chat.import_file(tmp_path / "chats.json")
     expect(chat.chats).to_have_count(100)
     expect(below.get_by_role("button")).to_have_text("30 more")
@@ -142,15 +143,15 @@ def test_a_long_list_is_sent_in_parts_and_works_at_its_end(open_page: OpenPage, 
     expect(below).to_have_attribute("data-rows", "0")
     expect(chat.chats).to_have_count(100)
     expect(chat.chats.last).to_be_in_viewport()
-    assert chat.chat_list.evaluate("list => list.scrollHeight") == height, "the gap is as high as its chats"
+    assert chat.chat_list.evaluate("list => list.scrollHeight") == height, "the gap is as tall as the chats it replaces"
 
     last, other = chat.chats.nth(-1).inner_text(), chat.chats.nth(-2).inner_text()
-    position = chat.chat_list.evaluate("list => list.scrollTop")
+    scroll_top = chat.chat_list.evaluate("list => list.scrollTop")
     chat.chats.last.click()
     question = last.replace("Chat", "Number") + "?"
     expect(chat.questions).to_have_text([question])
     expect(chat.chats.last).to_have_attribute("aria-current", "page")
-    assert chat.chat_list.evaluate("list => list.scrollTop") == position
+    assert chat.chat_list.evaluate("list => list.scrollTop") == scroll_top
     chat.list_button(other, "delete").click()
     expect(chat.chats.nth(-2)).not_to_have_text(other)
     undo = page.locator('#phi3-chats button[name="restore"]')
@@ -168,10 +169,10 @@ def test_a_long_list_is_sent_in_parts_and_works_at_its_end(open_page: OpenPage, 
 
     chat.chat_list.evaluate("list => list.scrollTo(0, 0)")
     expect(chat.chats.first).to_have_text(first)
-    expect(chat.chat_list.locator("button:focus")).to_have_count(0)  # no other chat gets the focus
+    expect(chat.chat_list.locator("button:focus")).to_have_count(0)  # focus does not move to another chat
     chat.chat_list.evaluate("list => list.scrollTo(0, list.scrollHeight)")
     expect(chat.chats.last).to_be_focused()
-    chat.search.fill("number LAST")  # a word of the question, one of the title
+    chat.search.fill("number LAST")  # one word of the question, one of the title
     expect(chat.chats).to_have_text(["The last"])
     expect(chat.chats).to_have_attribute("aria-current", "page")
     chat.search.fill("")
@@ -203,14 +204,14 @@ def test_a_chat_deleted_in_another_tab_is_neither_sent_nor_stored_again(app: App
     assert FRANCE not in trace.to_json()
 
 
-def test_retry_and_edit_make_versions_that_can_be_paged(app: App, open_page: OpenPage) -> None:
+def test_retry_and_edit_create_variants_to_page_through(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Paris."), Reply("Madrid."), Reply("Madrid, in Spain."), Reply("Berlin."))
     chat = open_page()
     chat.answer(FRANCE)
     chat.answer(SPAIN)
     chat.press("retry")
     chat.wait_for_caption(2)
-    expect(chat.versions).to_have_text(re.compile(r"2/2"))
+    expect(chat.variants).to_have_text(re.compile(r"2/2"))
     expect(chat.answers.last).to_have_text("Madrid, in Spain.")
     chat.edit("What is the capital of Germany?", 0)
     expect(chat.questions).to_have_text(["What is the capital of Germany?"])
@@ -226,17 +227,17 @@ def test_a_draft_survives_edit_and_undo(chat: ChatPage) -> None:
     chat.answer(FRANCE)
     chat.message.fill("And of")
     chat.press("edit")
-    expect(chat.edited).to_have_value(FRANCE)
-    chat.edited.fill("")
+    expect(chat.edit_box).to_have_value(FRANCE)
+    chat.edit_box.fill("")
     expect(chat.page.get_by_role("button", name="Save & send")).to_be_disabled()
-    chat.edited.press("Escape")
+    chat.edit_box.press("Escape")
     expect(chat.questions).to_have_text([FRANCE])
-    expect(chat.action("edit")).to_be_focused()
+    expect(chat.action_buttons("edit")).to_be_focused()
     chat.press("edit")
-    chat.edited.fill(SPAIN)
-    chat.edited.press("Shift+Enter")
-    expect(chat.edited).to_have_value(f"{SPAIN}\n")
-    chat.edited.fill(SPAIN)
+    chat.edit_box.fill(SPAIN)
+    chat.edit_box.press("Shift+Enter")
+    expect(chat.edit_box).to_have_value(f"{SPAIN}\n")
+    chat.edit_box.fill(SPAIN)
     chat.page.get_by_role("button", name="Save & send").click()
     expect(chat.questions).to_have_text([SPAIN])
     expect(chat.message).to_have_value("And of")
@@ -258,8 +259,8 @@ def test_settings_and_their_effect_survive_a_reload(app: App, open_page: OpenPag
     chat = open_page()
     settings = {"System prompt": "Answer in one word.", "Temperature": 0.5, "Max tokens": 7}
     for label, value in settings.items():
-        chat.setting(label, value)
-    for _ in range(2):  # the second time nothing is changed before the page is left
+        chat.set_setting(label, value)
+    for _ in range(2):  # the second time, without a change before the reload
         chat.reload()
         chat.show_tab("settings")
         for label, value in settings.items():
@@ -277,7 +278,7 @@ def test_undo_puts_the_question_back_into_the_message_box(chat: ChatPage) -> Non
     expect(chat.message).to_have_value(FRANCE)
     chat.message.press("Enter")
     chat.wait_for_caption(1)
-    expect(chat.versions).to_have_text(re.compile("2/2"))
+    expect(chat.variants).to_have_text(re.compile("2/2"))
     chat.choose_action("undo")
     expect(chat.questions).to_have_count(0)
     expect(chat.message).to_have_value(FRANCE)

@@ -1,4 +1,4 @@
-"""Chats are exported and imported again."""
+"""Exporting and importing chats."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from tests.support.chat_page import ChatPage
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
 
-def save(chat: ChatPage, item: Locator, folder: Path) -> Path:
-    """Click a menu item that downloads a file; returns its path in `folder`."""
+def download_file(chat: ChatPage, item: Locator, folder: Path) -> Path:
+    """Click a menu item that downloads a file, and return the file's path in `folder`."""
     with chat.page.expect_download() as download:
         item.click()
     file = folder / download.value.suggested_filename
@@ -24,21 +24,21 @@ def save(chat: ChatPage, item: Locator, folder: Path) -> Path:
     return file
 
 
-def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_page: OpenPage, tmp_path: Path) -> None:
+def test_saved_chats_can_be_imported_with_variants_and_feedback(app: App, open_page: OpenPage, tmp_path: Path) -> None:
     app.model.enqueue(Reply("Paris."), Reply("It is Paris.", usage=(30, 16)))
     chat = open_page()
     chat.answer(FRANCE)
     chat.press("bad")
-    expect(chat.action("bad")).to_have_attribute("aria-pressed", "true")
+    expect(chat.action_buttons("bad")).to_have_attribute("aria-pressed", "true")
     chat.press("retry")
     chat.wait_for_caption(1)
-    expect(chat.versions).to_have_text(re.compile("2/2"))
+    expect(chat.variants).to_have_text(re.compile("2/2"))
     expect(chat.answers).to_have_text(["It is Paris."])
     texts = chat.texts()
 
-    markdown = save(chat, chat.list_button(FRANCE, "save_markdown"), tmp_path).read_text(encoding="utf-8")
-    saved = save(chat, chat.list_button(FRANCE, "save_json"), tmp_path)
-    archive = save(chat, chat.footer_item("share", "Export all chats"), tmp_path)
+    markdown = download_file(chat, chat.list_button(FRANCE, "save_markdown"), tmp_path).read_text(encoding="utf-8")
+    saved = download_file(chat, chat.list_button(FRANCE, "save_json"), tmp_path)
+    archive = download_file(chat, chat.footer_item("share", "Export all chats"), tmp_path)
     assert FRANCE in markdown
     content = json.loads(saved.read_text(encoding="utf-8"))
     assert [message["role"] for message in content["messages"]] == ["user", "assistant"]
@@ -53,14 +53,14 @@ def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_p
         expect(other.questions).to_have_text([FRANCE])
         assert other.texts() == texts
         other.press("show", 0)
-        expect(other.action("bad")).to_have_attribute("aria-pressed", "true")
+        expect(other.action_buttons("bad")).to_have_attribute("aria-pressed", "true")
         other.start_new_chat()
     traces = app.traces(6, chat, other)
     assert len({trace.info.trace_metadata["mlflow.trace.user"] for trace in traces}) == 2
     wait_until(lambda: sum(len(trace.info.assessments) for trace in app.traces(6, chat, other)) == 3)
 
 
-def test_a_file_without_a_chat_is_refused_in_one_sentence(open_page: OpenPage, tmp_path: Path) -> None:
+def test_a_file_without_a_readable_chat_is_refused(open_page: OpenPage, tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text('{"messages": 3}', encoding="utf-8")
     chat = open_page()
@@ -69,9 +69,12 @@ def test_a_file_without_a_chat_is_refused_in_one_sentence(open_page: OpenPage, t
     expect(chat.chats).to_have_count(0)
 
 
-def test_chats_of_another_program_are_imported_and_omissions_are_listed(open_page: OpenPage, tmp_path: Path) -> None:
-    said = [{"from": "human", "value": FRANCE}, {"from": "gpt", "value": "Paris."}]
-    chats = [{"title": "Țări", "conversations": said}, {"title": "Picture", "conversations": said, "images": ["a.png"]}]
+def test_chats_from_another_program_are_imported_and_skipped_ones_listed(open_page: OpenPage, tmp_path: Path) -> None:
+    messages = [{"from": "human", "value": FRANCE}, {"from": "gpt", "value": "Paris."}]
+    chats = [
+        {"title": "Țări", "conversations": messages},
+        {"title": "Picture", "conversations": messages, "images": ["a.png"]},
+    ]
     file = tmp_path / "sharegpt.json"
     file.write_text(json.dumps(chats), encoding="utf-8")
     chat = open_page()
@@ -106,13 +109,13 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(open_page: OpenPa
     assert not [url for url in sent if url.endswith("/import")]
 
 
-def test_an_import_that_runs_is_shown_after_a_reload_and_can_be_cancelled(
+def test_a_running_import_is_shown_after_a_reload_and_can_be_cancelled(
     app: App, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    said = [{"role": role, "content": "word"} for _ in range(2000) for role in ("user", "assistant")]
+    messages = [{"role": role, "content": "word"} for _ in range(2000) for role in ("user", "assistant")]
     file = tmp_path / "many.json"
     file.write_text(
-        json.dumps([{"title": f"Chat {number}", "messages": said} for number in range(4)]), encoding="utf-8"
+        json.dumps([{"title": f"Chat {number}", "messages": messages} for number in range(4)]), encoding="utf-8"
     )
     chat = open_page()
     panel = chat.page.locator("#phi3-import")
@@ -126,7 +129,7 @@ def test_an_import_that_runs_is_shown_after_a_reload_and_can_be_cancelled(
     expect(panel.get_by_role("alert")).to_contain_text("A file is already being imported.")
     expect(panel.get_by_role("progressbar")).to_be_visible()
     app.model.enqueue(Reply("Paris."))
-    chat.answer(FRANCE)  # the import does not block it
+    chat.answer(FRANCE)  # not blocked by the import
     panel.get_by_role("button", name="Cancel").click()
     expect(panel).to_contain_text("The import was cancelled.")
     expect(chat.questions).to_have_text([FRANCE])

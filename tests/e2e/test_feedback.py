@@ -20,16 +20,16 @@ def test_a_comment_being_typed_is_kept_when_another_answer_is_rated(app: App, ch
     chat.start_new_chat()
     expect(chat.page.locator("#phi3-comment")).to_be_hidden()
     chat.chats.first.click()
-    expect(chat.action("good").nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(chat.action_buttons("good").nth(1)).to_have_attribute("aria-pressed", "true")
 
     chat_id = chat.chats.first.get_attribute("value") or ""
 
-    def stored() -> set[tuple[str | None, object, str | None]]:
+    def read_feedback() -> set[tuple[str | None, object, str | None]]:
         return {
-            (trace.info.request_preview, given.feedback.value, given.rationale)
+            (trace.info.request_preview, assessment.feedback.value, assessment.rationale)
             for trace in wait_for_traces(app.server.home, {chat_id}, 2)
-            for given in trace.info.assessments
-            if given.feedback
+            for assessment in trace.info.assessments
+            if assessment.feedback
         }
 
-    wait_until(lambda: stored() == {(FRANCE, False, "Too long."), (SPAIN, True, "Right.")})
+    wait_until(lambda: read_feedback() == {(FRANCE, False, "Too long."), (SPAIN, True, "Right.")})

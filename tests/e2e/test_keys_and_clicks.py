@@ -1,4 +1,4 @@
-"""Keys that belong to an input method, and repeated clicks and keys."""
+"""Tests for keys pressed during IME composition, and for repeated clicks and key presses."""
 
 import re
 
@@ -12,12 +12,12 @@ QUESTION = "Write a story about the sea."
 
 
 def press_while_composing(field: Locator, key: str) -> None:
-    """Press a key that an input method consumes: the event of Chromium and Firefox, then that of Safari, where it ends the composition."""
+    """Dispatch a key press that the IME consumes, as Chromium and Firefox report it and as Safari does at the end of a composition."""
     for options in ({"isComposing": True}, {"keyCode": 229}):
         field.dispatch_event("keydown", {"key": key, "bubbles": True, "cancelable": True, **options})
 
 
-def test_keys_during_composition_belong_to_the_input_method(app: App, open_page: OpenPage) -> None:
+def test_keys_during_ime_composition_trigger_no_action(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     chat.message.fill(QUESTION)
     press_while_composing(chat.message, "Enter")
@@ -37,12 +37,12 @@ def test_keys_during_composition_belong_to_the_input_method(app: App, open_page:
     expect(chat.chats).to_have_text(["漢字"])
 
     chat.press("edit")
-    expect(chat.edited).to_have_value(QUESTION)
+    expect(chat.edit_box).to_have_value(QUESTION)
     for key in ("Escape", "Enter"):
-        press_while_composing(chat.edited, key)
-        expect(chat.edited).to_have_value(QUESTION)
-    chat.edited.press("Escape")
-    expect(chat.edited).to_have_count(0)
+        press_while_composing(chat.edit_box, key)
+        expect(chat.edit_box).to_have_value(QUESTION)
+    chat.edit_box.press("Escape")
+    expect(chat.edit_box).to_have_count(0)
 
     chat.press("good")
     chat.comment.fill("かんじ")
@@ -62,7 +62,7 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def click(milliseconds: int) -> None:
-        """Click where Send was, with a simulated time, however slow the machine is."""
+        """Click at the position of Send with a fake timestamp, so that the machine's speed does not matter."""
         chat.page.evaluate(
             "(time) => Object.defineProperty(Event.prototype, 'timeStamp', { get: () => time, configurable: true })",
             milliseconds,
@@ -72,7 +72,7 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     click(10_000)
     chat.wait_for_text()
     expect(chat.stop).to_be_visible()
-    assert chat.stop.bounding_box() == box, "both are in the same place"
+    assert chat.stop.bounding_box() == box, "Stop is not where Send was"
     click(10_400)
     click(10_499)
     gate.open()
@@ -81,14 +81,14 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
 
     app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
     chat.message.fill("And the moon?")
-    expect(chat.send).to_be_enabled()  # not immediately: it might be clicked instead of Stop
+    expect(chat.send).to_be_enabled()  # enabled after a delay: a click meant for Stop might hit it
     click(20_000)
     expect(chat.stop).to_be_visible()
     click(20_600)
     chat.wait_for_caption(2)
     expect(chat.captions.last).to_contain_text("stopped")
 
-    # Clicks by keyboard and script, which all have the same position, may press different buttons in quick succession.
+    # Clicks by keyboard and script all report the same position, but may press different buttons in quick succession.
     chat.page.evaluate(
         "() => document.querySelectorAll('#phi3-new, #phi3-left [data-panel]').forEach((button) => button.click())"
     )
@@ -96,10 +96,10 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     expect(chat.page.locator("#phi3-shell")).to_have_attribute("data-left", "closed docked")
 
 
-def test_the_text_of_the_message_box_is_taken_once(app: App, chat: ChatPage) -> None:
-    held = list[Route]()
+def test_repeated_sends_submit_the_message_once(app: App, chat: ChatPage) -> None:
+    held_routes = list[Route]()
     pattern = re.compile("queue/join")
-    chat.page.route(pattern, lambda route: held.append(route))
+    chat.page.route(pattern, lambda route: held_routes.append(route))
     chat.message.fill(QUESTION)
     for _ in range(2):
         with chat.page.expect_request(pattern):
@@ -107,8 +107,8 @@ def test_the_text_of_the_message_box_is_taken_once(app: App, chat: ChatPage) -> 
     with chat.page.expect_request(pattern):
         chat.send.click()
     chat.message.press_sequentially("And then?")
-    while held:
-        held.pop(0).continue_()
+    while held_routes:
+        held_routes.pop(0).continue_()
     chat.page.unroute(pattern)
     chat.wait_for_caption(1)
     expect(chat.message).to_have_value("And then?")

@@ -1,6 +1,6 @@
-"""The layout of eight states of the page, compared with layout.json: boxes, not pixels, since fonts and rendering differ.
+"""Tests the layout of the page in eight states against layout.json: boxes, not pixels, since fonts and rendering differ.
 
-To accept a changed layout, delete layout.json, run this test, and look at what it has written before committing it.
+To accept a changed layout, delete layout.json, run this test, and review the new file before committing it.
 """
 
 import json
@@ -43,7 +43,7 @@ def measure(page: Page) -> Boxes:
     return boxes
 
 
-def test_every_element_stands_where_it_should(app: App, chat: ChatPage) -> None:
+def test_the_layout_matches_the_recorded_boxes(app: App, chat: ChatPage) -> None:
     app.model.enqueue(Reply("Paris."))
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     states = {"empty": measure(chat.page)}
@@ -66,13 +66,13 @@ def test_every_element_stands_where_it_should(app: App, chat: ChatPage) -> None:
             r"\[[^]]*\]", lambda box: re.sub(r"\n\s*", "", box[0]).replace(",", ", "), json.dumps(states, indent=1)
         )
         EXPECTED.write_text(lines + "\n", encoding="utf-8")
-        pytest.fail(f"{EXPECTED} is written: look at it, and run this test again")
+        pytest.fail(f"wrote {EXPECTED}: review it, then run this test again")
     expected: dict[str, Boxes] = json.loads(EXPECTED.read_text(encoding="utf-8"))
     assert {name: sorted(boxes) for name, boxes in states.items()} == {
         name: sorted(boxes) for name, boxes in expected.items()
     }
     moved = [
-        f"{state}: {selector} stands at {box}, not {expected[state][selector]}"
+        f"{state}: {selector} is at {box}, not {expected[state][selector]}"
         for state, boxes in states.items()
         for selector, box in boxes.items()
         if any(abs(a - b) > TOLERANCE for a, b in zip(box, expected[state][selector], strict=True))

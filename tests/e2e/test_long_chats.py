@@ -1,4 +1,4 @@
-"""A long chat: older messages are laid out, and get their buttons, once they are near the view; none of them is missing."""
+"""Tests for long chats: older messages get their layout and buttons only near the viewport, and none is missing."""
 
 import json
 from pathlib import Path
@@ -9,20 +9,20 @@ from playwright.sync_api import expect
 from tests.support.chat_page import ChatPage
 
 TITLE, TURNS = "Long chat", 100
-# Scrolls to the top in steps of 700 pixels; returns by how many pixels what is read has jumped at most.
+# Scrolls to the top in steps of 700 pixels; returns the largest layout shift of the visible text, in pixels.
 SCROLL_UP = """async () => {
   const log = document.querySelector(".phi3-log");
   const frame = () => new Promise(requestAnimationFrame);
-  const place = (row) => row.getBoundingClientRect().top;
+  const getTop = (row) => row.getBoundingClientRect().top;
   let worst = 0;
   while (log.scrollTop > 700) {
     const { top } = log.getBoundingClientRect();
-    const seen = [...log.querySelectorAll(".message-row")].find((row) => place(row) >= top);
-    const before = place(seen);
+    const anchor = [...log.querySelectorAll(".message-row")].find((row) => getTop(row) >= top);
+    const before = getTop(anchor);
     log.scrollTop -= 700;
     await frame();
     await frame();
-    worst = Math.max(worst, Math.abs(place(seen) - before - 700));
+    worst = Math.max(worst, Math.abs(getTop(anchor) - before - 700));
   }
   log.scrollTop = 0;
   return worst;
@@ -31,17 +31,17 @@ SCROLL_UP = """async () => {
 
 @pytest.fixture
 def long_chat(chat: ChatPage, tmp_path: Path) -> ChatPage:
-    """A chat that has just been opened, or imported if no test has done so."""
+    """Open the long chat; import it first unless an earlier test has done so."""
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     if (listed := chat.chats.filter(has_text=TITLE)).count():
         listed.click()
     else:
-        import_it(chat, tmp_path)
+        import_long_chat(chat, tmp_path)
     expect(chat.page.locator("#phi3-chat .message-row")).to_have_count(2 * TURNS)
     return chat
 
 
-def import_it(chat: ChatPage, folder: Path) -> None:
+def import_long_chat(chat: ChatPage, folder: Path) -> None:
     messages = [
         message
         for number in range(TURNS)
@@ -59,7 +59,7 @@ def import_it(chat: ChatPage, folder: Path) -> None:
     chat.page.locator("#phi3-import").get_by_role("button", name="Close").click()
 
 
-def test_older_messages_are_completed_once_they_are_near_the_view(long_chat: ChatPage) -> None:
+def test_older_messages_get_their_buttons_near_the_viewport(long_chat: ChatPage) -> None:
     toolbars = long_chat.page.locator("#phi3-chat .phi3-actions")
     expect(long_chat.page.locator(".phi3-last .phi3-actions")).to_be_in_viewport()
     assert toolbars.count() < TURNS / 2
@@ -67,10 +67,10 @@ def test_older_messages_are_completed_once_they_are_near_the_view(long_chat: Cha
     expect(toolbars).to_have_count(TURNS)
 
 
-def test_the_browser_finds_and_copies_text_out_of_view(long_chat: ChatPage) -> None:
+def test_the_browser_finds_and_copies_text_outside_the_viewport(long_chat: ChatPage) -> None:
     page = long_chat.page
     assert page.evaluate("window.find('Answer 7.', true, false, true)")
-    assert long_chat.action("retry").count() < TURNS / 2
+    assert long_chat.action_buttons("retry").count() < TURNS / 2
     page.evaluate("getSelection().anchorNode.parentElement.scrollIntoView()")  # as the browser does
     expect(long_chat.answers.nth(7)).to_be_in_viewport()
     expect(long_chat.page.locator("#phi3-chat .bot-row").nth(7).locator("[name=retry]")).to_be_attached()
@@ -79,9 +79,9 @@ def test_the_browser_finds_and_copies_text_out_of_view(long_chat: ChatPage) -> N
     assert all(f"Question {number}?" in selected for number in range(TURNS))
 
 
-def test_the_arrow_keys_reach_messages_that_are_out_of_view(long_chat: ChatPage) -> None:
+def test_the_keyboard_reaches_messages_outside_the_viewport(long_chat: ChatPage) -> None:
     long_chat.page.locator(".phi3-last .phi3-actions [name=retry]").focus()
     long_chat.page.keyboard.press("Home")
     expect(long_chat.questions.first).to_be_in_viewport()
     long_chat.page.keyboard.press("ArrowDown")
-    expect(long_chat.action("retry").first).to_be_focused()
+    expect(long_chat.action_buttons("retry").first).to_be_focused()

@@ -1,4 +1,4 @@
-"""Adding, promoting and templating models on the page, with a fake hub and third-party models."""
+"""Tests for adding and promoting models and choosing templates on the page, with a fake hub and third-party models."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass
 class ThirdPartyApp:
-    """An app with a store of third-party models, and the hub that it downloads from."""
+    """An app with a store of third-party models, and the fake hub that it downloads from."""
 
     server: Server
     hub: Hub
@@ -49,12 +49,12 @@ def third_party_app(
     approve_models(third_party_store.copy_to(home), home)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")
-    with hub(tmp_path_factory.mktemp("hub")) as stand_in:
-        stand_in.add(REPO, tiny_checkpoint)
-        stand_in.add(f"{REPO}-onnx", onnx)
-        variables = {**stand_in.environment, "PHI3_UI_MODEL_FOLDERS": str(third_party_store.shared)}
+    with hub(tmp_path_factory.mktemp("hub")) as fake_hub:
+        fake_hub.add(REPO, tiny_checkpoint)
+        fake_hub.add(f"{REPO}-onnx", onnx)
+        variables = {**fake_hub.environment, "PHI3_UI_MODEL_FOLDERS": str(third_party_store.shared)}
         with serve(home, log, variables=variables) as server:
-            yield ThirdPartyApp(server, stand_in)
+            yield ThirdPartyApp(server, fake_hub)
         assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
@@ -66,30 +66,32 @@ def open_page(third_party_app: ThirdPartyApp, borrow_visitor: NewVisitor) -> Ope
 
 
 def fill_in(chat: ChatPage, source: str, kind: str = "A checkpoint, as a pipeline", name: str = "") -> None:
-    """Describe custom weights in the dialog "Add a model"."""
-    chat.adding.get_by_label("Custom weights").check()
-    chat.adding.get_by_label(kind).check()
-    chat.adding.get_by_role("textbox", name="Source A Hub id").fill(source)
-    chat.adding.get_by_role("textbox", name="Name Defaults to").fill(name)
+    """Enter custom weights in the dialog "Add a model"."""
+    chat.add_dialog.get_by_label("Custom weights").check()
+    chat.add_dialog.get_by_label(kind).check()
+    chat.add_dialog.get_by_role("textbox", name="Source A Hub id").fill(source)
+    chat.add_dialog.get_by_role("textbox", name="Name Defaults to").fill(name)
 
 
-def test_a_missing_hub_repository_is_one_sentence(open_page: OpenPage) -> None:
+def test_a_missing_hub_repository_is_reported_in_one_sentence(open_page: OpenPage) -> None:
     chat = open_page()
     chat.open_add_model()
     fill_in(chat, "nobody/nothing")
     chat.page.locator("#phi3-add-go").click()
-    expect(chat.added.get_by_role("alert")).to_contain_text("nobody/nothing", timeout=LOAD)
-    chat.adding.get_by_role("textbox", name="Source A Hub id").fill("no such thing")
+    expect(chat.add_progress.get_by_role("alert")).to_contain_text("nobody/nothing", timeout=LOAD)
+    chat.add_dialog.get_by_role("textbox", name="Source A Hub id").fill("no such thing")
     chat.page.locator("#phi3-add-go").click()
-    expect(chat.added.get_by_role("alert")).to_contain_text("neither a folder on this machine nor a Hub id")
-    expect(chat.adding.get_by_role("textbox", name="Source A Hub id")).to_have_value("no such thing")
+    expect(chat.add_progress.get_by_role("alert")).to_contain_text("neither a folder on this machine nor a Hub id")
+    expect(chat.add_dialog.get_by_role("textbox", name="Source A Hub id")).to_have_value("no such thing")
 
 
-def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
+def test_promotion_needs_confirmation_and_the_alias_can_be_picked(
     third_party_app: ThirdPartyApp, open_page: OpenPage, run_command: RunCommand
 ) -> None:
     model = next(
-        m for m in third_party_app.client.search_logged_models([_theirs(third_party_app)]) if m.name == "chat-model"
+        m
+        for m in third_party_app.client.search_logged_models([_find_experiment_id(third_party_app)])
+        if m.name == "chat-model"
     )
     assert run_command(third_party_app.home, "register", model.model_id, "--name", "theirs").returncode == 0
     third_party_app.client.delete_registered_model_alias("theirs", "champion")
@@ -106,15 +108,15 @@ def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
     registry.get_by_role("button", name="Yes, promote").click()
     expect(registry).to_contain_text("Version 1 of theirs is now its champion.")
     expect(chat.card).to_contain_text("version 1 @champion")
-    assert {name: str(at) for name, at in third_party_app.client.get_registered_model("theirs").aliases.items()} == {
-        "champion": "1"
-    }
+    assert {
+        name: str(version) for name, version in third_party_app.client.get_registered_model("theirs").aliases.items()
+    } == {"champion": "1"}
     chat.choose("theirs@champion")
     assert chat.answer("Hello")
     assert chat.captions.last.inner_text().startswith("chat-model")
 
 
-def test_a_template_is_asked_for_and_remembered_and_what_cannot_be_set_is_disabled(open_page: OpenPage) -> None:
+def test_a_template_is_required_and_remembered_and_unsupported_settings_are_disabled(open_page: OpenPage) -> None:
     chat = open_page()
     chat.pick("tutorial")
     chat.show_tab("settings")
@@ -136,7 +138,7 @@ def test_a_template_is_asked_for_and_remembered_and_what_cannot_be_set_is_disabl
     assert other.answer("Hi")
 
 
-def test_only_chat_models_are_listed_and_every_kind_answers_through_the_page(
+def test_only_chat_models_are_listed_and_every_kind_answers_on_the_page(
     third_party_app: ThirdPartyApp, open_page: OpenPage, run_command: RunCommand
 ) -> None:
     chat = open_page()
@@ -166,23 +168,25 @@ def test_only_chat_models_are_listed_and_every_kind_answers_through_the_page(
         expect(chat.errors).to_have_count(0)
 
 
-# Last, since a page loads the newest model: these need an engine.
-def test_both_forms_of_phi_3_are_added_from_the_hub_also_after_a_cancelled_download_and_answer(
+# Runs last: a new page loads the newest model, and the models added here need an engine.
+def test_both_forms_of_phi_3_are_added_from_the_hub_even_after_a_cancelled_download(
     third_party_app: ThirdPartyApp, open_page: OpenPage
 ) -> None:
     chat = open_page()
     chat.open_add_model()
     fill_in(chat, f"{REPO}-onnx:cpu", "An ONNX Runtime GenAI folder", "tiny")
-    chat.adding.get_by_label("Precision").click()
+    chat.add_dialog.get_by_label("Precision").click()
     chat.page.get_by_role("option", name="fp32").click()
     chat.page.locator("#phi3-add-go").click()
-    expect(chat.added).to_contain_text("Step", timeout=LOAD)
-    expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
+    expect(chat.add_progress).to_contain_text("Step", timeout=LOAD)
+    expect(chat.add_progress).to_contain_text("tiny is in the store", timeout=LOAD)
     fill_in(chat, REPO, name="tiny")
     cancel_and_resume(chat, third_party_app.hub)
-    expect(chat.added).to_contain_text("Step", timeout=LOAD)
-    expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
-    assert any(one.range for one in third_party_app.hub.asked_for(WEIGHTS)), "the download resumed"
+    expect(chat.add_progress).to_contain_text("Step", timeout=LOAD)
+    expect(chat.add_progress).to_contain_text("tiny is in the store", timeout=LOAD)
+    assert any(request.range_header for request in third_party_app.hub.find_requests(WEIGHTS)), (
+        "the download did not resume"
+    )
     chat.page.keyboard.press("Escape")
 
     for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
@@ -193,7 +197,7 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_also_after_a_cancelled_downl
         expect(chat.card).to_contain_text(
             third_party_app.hub.repos[REPO if engine == "Pipeline" else f"{REPO}-onnx"].names["main"]
         )
-        chat.setting("Max tokens", 12)
+        chat.set_setting("Max tokens", 12)
         chat.answer("What is the capital of France?")
         caption = chat.captions.last.text_content() or ""
         assert caption.startswith(f"{name} · ")
@@ -202,33 +206,33 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_also_after_a_cancelled_downl
     expect(chat.context).to_contain_text("/ 4,096")
     for number in range(4):
         chat.answer(f"{number} " * 1500)
-    expect(chat.cut).to_have_count(1)
-    expect(chat.cut).to_contain_text("no longer fit")
-    assert chat.questions.count() == 6, "turns left out of the prompt stay on the page"
+    expect(chat.truncation_notes).to_have_count(1)
+    expect(chat.truncation_notes).to_contain_text("no longer fit")
+    assert chat.questions.count() == 6, "trimmed turns are not on the page"
 
 
 def cancel_and_resume(chat: ChatPage, hub: Hub) -> None:
-    """Cancel the download of what is filled in, and start it again."""
-    hub.holds[WEIGHTS] = 200_000
-    hub.held.clear()
-    hub.go_on.clear()
+    """Start the download entered in the dialog, cancel it halfway, and start it again."""
+    hub.pause_after_bytes[WEIGHTS] = 200_000
+    hub.paused.clear()
+    hub.resume.clear()
     chat.page.locator("#phi3-add-go").click()
-    assert hub.held.wait(timeout=60)
-    expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
+    assert hub.paused.wait(timeout=60)
+    expect(chat.add_progress).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
     expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
     chat.page.keyboard.press("Escape")
-    expect(chat.adding).to_be_hidden()
+    expect(chat.add_dialog).to_be_hidden()
     expect(chat.status).to_contain_text("Add a model: tiny · ")
     chat.open_add_model()
     chat.page.locator("#phi3-add-cancel").click()
-    expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
-    hub.holds.clear()
-    hub.go_on.set()
-    hub.sent.clear()
+    expect(chat.add_progress).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
+    hub.pause_after_bytes.clear()
+    hub.resume.set()
+    hub.sent_bytes.clear()
     chat.page.locator("#phi3-add-go").click()
 
 
-def _theirs(third_party_app: ThirdPartyApp) -> str:
+def _find_experiment_id(third_party_app: ThirdPartyApp) -> str:
     experiment = third_party_app.client.get_experiment_by_name("theirs")
     assert experiment
     return experiment.experiment_id

@@ -1,4 +1,4 @@
-"""Markup and scripts from users, models and files: all of it is shown as text, none of it runs."""
+"""Tests that markup and scripts from users, models and files are shown as text and never run."""
 
 import json
 import sqlite3
@@ -16,7 +16,7 @@ from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
 from tests.e2e.conftest import NewVisitor, ScriptedStore, open_chat
 from tests.e2e.test_compare import ask, open_comparison, wait_for_end
 from tests.e2e.test_composer import attach
-from tests.e2e.test_export import save
+from tests.e2e.test_export import download_file
 from tests.support.app_server import Server, serve
 from tests.support.chat_page import ChatPage
 from tests.support.trust import approve_models
@@ -51,7 +51,7 @@ ALL = "\n\n".join(PAYLOADS)
 LINE = " ".join(PAYLOADS[:16]).replace("\n", " ")
 NAME = """<img src=x onerror="report(40)"><svg onload='report(41)'>${report(42)}"><script>report(43)</script>"""
 
-# Reports what the policy has blocked, and elements that have injected scripts or lead elsewhere, even for a moment.
+# Reports CSP violations, and elements with event handlers or script URLs, even if they exist only briefly.
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) => report(`stopped: ${event.violatedDirective} ${event.sample}`));
 new MutationObserver((changes) => {
@@ -68,13 +68,13 @@ new MutationObserver((changes) => {
 
 
 @dataclass
-class Attacked:
-    """A page of an app full of markup, and what it has caused."""
+class AttackedPage:
+    """A page whose app is full of markup, with the reports and requests that the markup caused."""
 
     chat: ChatPage
     model: ScriptedModel
-    found: list[str]
-    requested: list[str]
+    reports: list[str]
+    requested_urls: list[str]
 
     @property
     def page(self) -> Page:
@@ -82,26 +82,26 @@ class Attacked:
 
 
 @pytest.fixture
-def attacked(new_visitor: NewVisitor, scripted_store: ScriptedStore, tmp_path: Path) -> Iterator[Attacked]:
-    """A page that shows a model whose name, run and files are full of markup."""
+def attacked(new_visitor: NewVisitor, scripted_store: ScriptedStore, tmp_path: Path) -> Iterator[AttackedPage]:
+    """Open a page that shows a model whose name, run and files are full of markup."""
     home = scripted_store.copy_to(tmp_path)
     uri = f"sqlite:///{home / 'mlflow.db'}"
     model = log_scripted_model(uri, home, "plain")
-    describe(home / "mlflow.db", uri, model.model_id)
+    inject_markup(home / "mlflow.db", uri, model.model_id)
     approve_models(uri, home, [NAME])
-    found, requested = list[str](), list[str]()
+    reports, requested_urls = list[str](), list[str]()
     with serve(home, home / "app.log") as server:
         context = new_visitor(permissions=["clipboard-read", "clipboard-write"])
-        context.expose_function("report", lambda what: found.append(str(what)))
+        context.expose_function("report", lambda report: reports.append(str(report)))
         context.add_init_script(WATCH)
-        context.on("request", lambda request: requested.append(request.url))
-        yield Attacked(open_chat(context, server), model, found, requested)
-        expect_only_the_app(server, requested)
+        context.on("request", lambda request: requested_urls.append(request.url))
+        yield AttackedPage(open_chat(context, server), model, reports, requested_urls)
+        expect_only_requests_to_the_app(server, requested_urls)
         context.close()
 
 
-def describe(database: Path, uri: str, model_id: str) -> None:
-    """Put markup wherever a store can hold it for a model, even where MLflow would refuse it."""
+def inject_markup(database: Path, uri: str, model_id: str) -> None:
+    """Put markup into every field that a store has for a model, even those where MLflow would reject it."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE logged_models SET name = ? WHERE model_id = ?", [NAME, model_id])
     client, entry = MlflowClient(uri), Catalogue(uri).find(model_id)
@@ -119,49 +119,49 @@ def describe(database: Path, uri: str, model_id: str) -> None:
     )
 
 
-def expect_only_the_app(server: Server, requested: list[str]) -> None:
-    others = [url for url in requested if not url.startswith((f"{server.url}/", "data:", "blob:"))]
-    assert others == []
-    assert not [url for url in requested if url.endswith(("/logout", "/x"))]
+def expect_only_requests_to_the_app(server: Server, requested_urls: list[str]) -> None:
+    foreign_urls = [url for url in requested_urls if not url.startswith((f"{server.url}/", "data:", "blob:"))]
+    assert foreign_urls == []
+    assert not [url for url in requested_urls if url.endswith(("/logout", "/x"))]
 
 
-def test_no_markup_of_others_becomes_part_of_the_page(attacked: Attacked, tmp_path: Path) -> None:
-    chat, page, found = attacked.chat, attacked.page, attacked.found
+def test_untrusted_markup_never_becomes_part_of_the_page(attacked: AttackedPage, tmp_path: Path) -> None:
+    chat, page, reports = attacked.chat, attacked.page, attacked.reports
     expect(chat.status.locator(".phi3-model-name")).to_have_text(NAME)
     for tab in ("usage", "model", "settings"):
         chat.show_tab(tab)
     expect(chat.card).to_contain_text("report(41)")
     chat.open_models()
     page.keyboard.press("Escape")
-    assert found == []
+    assert reports == []
 
     ask_and_rate(attacked)
-    assert found == []
+    assert reports == []
     exported = show_chat_in_every_view(attacked, tmp_path)
-    assert found == []
+    assert reports == []
     import_files(chat, exported, tmp_path)
-    assert found == []
-    unload_while_it_answers(attacked)
-    assert found == []
+    assert reports == []
+    unload_while_answering(attacked)
+    assert reports == []
     compare(chat)
     chat.reload()
     for chat_button in chat.chats.all()[:3]:
         chat_button.click()
         expect(chat_button).to_have_attribute("aria-current", "page")
-    assert found == []
+    assert reports == []
 
-    # The check would have found this.
+    # Self-check: an injection is detected.
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=report(1)>')")
     page.evaluate("report(1)")
     page.wait_for_function("document.body.lastChild.complete")
-    assert {text.partition(":")[0] for text in found} == {"element", "stopped", "1"}
-    attacked.requested.clear()
+    assert {text.partition(":")[0] for text in reports} == {"element", "stopped", "1"}
+    attacked.requested_urls.clear()
 
 
-def ask_and_rate(attacked: Attacked) -> None:
-    """Use markup as a system prompt, a file, a question, an answer while it streams and when complete, a comment and a title."""
+def ask_and_rate(attacked: AttackedPage) -> None:
+    """Use markup as system prompt, attachment, question, answer (streaming and complete), comment and title."""
     chat, page = attacked.chat, attacked.page
-    chat.setting("System prompt", ALL)
+    chat.set_setting("System prompt", ALL)
     page.get_by_role("button", name="Save as preset").click()
     page.get_by_label("Name of the preset").fill(LINE[:60])
     page.get_by_role("button", name="Save", exact=True).click()
@@ -191,8 +191,8 @@ def ask_and_rate(attacked: Attacked) -> None:
     expect(chat.chats).to_have_count(1)
 
 
-def unload_while_it_answers(attacked: Attacked) -> None:
-    """Show a notice with the model's name, and an error with a message from the model."""
+def unload_while_answering(attacked: AttackedPage) -> None:
+    """Trigger a notice with the model's name, and an error with the model's message."""
     chat, gate = attacked.chat, attacked.model.create_gate()
     attacked.model.enqueue(Reply("Once upon a time ", gate, "it ended.", error=LINE))
     captions = chat.ask("Tell me.")
@@ -205,8 +205,8 @@ def unload_while_it_answers(attacked: Attacked) -> None:
     expect(chat.errors).to_contain_text("report(2)")
 
 
-def show_chat_in_every_view(attacked: Attacked, folder: Path) -> Path:
-    """Show the program of Reproduce, a replay, an edit and an export; return the exported file."""
+def show_chat_in_every_view(attacked: AttackedPage, folder: Path) -> Path:
+    """Open the Reproduce dialog, an edit and a replay, export the chat, and return the exported file."""
     chat, page = attacked.chat, attacked.page
     chat.press("reproduce")
     expect(page.get_by_role("dialog", name="Reproduce this answer")).to_contain_text("report(2)")
@@ -216,27 +216,29 @@ def show_chat_in_every_view(attacked: Attacked, folder: Path) -> Path:
     replay = chat.open_replay()
     page.keyboard.press("Escape")
     expect(replay).to_be_hidden()
-    return save(chat, chat.list_button("script", "save_json"), folder)
+    return download_file(chat, chat.list_button("script", "save_json"), folder)
 
 
 def import_files(chat: ChatPage, exported: Path, folder: Path) -> None:
-    """Import files whose names, titles, roles, models and errors are markup."""
-    own = folder / "<img src=x onerror=report(70)>.json"
-    own.write_text(exported.read_text(encoding="utf-8").replace(json.dumps(NAME), json.dumps(ALL)), encoding="utf-8")
-    said = [{"from": "human", "value": ALL}, {"from": "gpt", "value": ALL}]
-    others = folder / "<svg onload=report(71)>.json"
-    others.write_text(
+    """Import files whose names, titles, roles, models and errors contain markup."""
+    own_file = folder / "<img src=x onerror=report(70)>.json"
+    own_file.write_text(
+        exported.read_text(encoding="utf-8").replace(json.dumps(NAME), json.dumps(ALL)), encoding="utf-8"
+    )
+    messages = [{"from": "human", "value": ALL}, {"from": "gpt", "value": ALL}]
+    foreign_file = folder / "<svg onload=report(71)>.json"
+    foreign_file.write_text(
         json.dumps(
             [
-                {"title": LINE, "conversations": said},
+                {"title": LINE, "conversations": messages},
                 {"title": LINE, "conversations": [{"from": LINE, "value": "x"}]},
-                {"title": LINE, "conversations": said, "images": [LINE]},
+                {"title": LINE, "conversations": messages, "images": [LINE]},
             ]
         ),
         encoding="utf-8",
     )
     panel = chat.page.locator("#phi3-import")
-    for file, count in ((own, 2), (others, 3)):
+    for file, count in ((own_file, 2), (foreign_file, 3)):
         chat.import_file(file)
         expect(panel.get_by_role("status")).to_contain_text("1 chat imported.")
         expect(chat.chats).to_have_count(count)

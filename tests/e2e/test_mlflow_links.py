@@ -1,4 +1,4 @@
-"""Each link into MLflow's own UI opens the entity that it names, without a request to another host."""
+"""Tests that each link into MLflow's UI opens the right entity, without a request to another host."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ _LONG_AGO = time.time() - 40 * 86_400  # older than the traces that MLflow lists
 
 @dataclass(frozen=True)
 class Entities:
-    """The ids of the entities in the store, and the URL of MLflow's UI for it."""
+    """The ids of the entities in the store, and the base URL of its MLflow UI."""
 
     base: str
     experiment: str
@@ -41,7 +41,7 @@ class Entities:
 
 @pytest.fixture(scope="module")
 def entities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entities]:
-    """MLflow's UI, started by the app's command on a store with one run, logged model, registered version and chat turn."""
+    """Start MLflow's UI with the app's command, on a store with one run, logged model, registered version and chat turn."""
     home = tmp_path_factory.mktemp("home")
     settings = Settings.read({"PHI3_UI_HOME": str(home)})
     assert settings.tracking_uri == create_store(home)
@@ -63,8 +63,8 @@ def entities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entities]:
     base = f"http://127.0.0.1:{find_free_port()}"
     command = [sys.executable, "-m", "phi3_ui", "mlflow-ui"]
     with (home / "out").open("wb") as out:
-        own = environment(home, PHI3_UI_MLFLOW_URL=base)
-        process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
+        variables = environment(home, PHI3_UI_MLFLOW_URL=base)
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out, start_new_session=True)
     try:
         wait_until(lambda: process.poll() is not None or links.is_mlflow_ui(base), START_SECONDS)
         assert process.poll() is None, (home / "out").read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def mlflow_page(browser: Browser, entities: Entities) -> Iterator[Page]:
 
 
 def expect_page(page: Page, url: str, *texts: str) -> None:
-    """Open `url` and expect these texts."""
+    """Open `url` and check that the page shows these texts."""
     page.goto(url)
     for text in texts:
         expect(page.get_by_text(text, exact=False).first).to_be_visible(timeout=60_000)

@@ -1,4 +1,4 @@
-"""The model menu: opened, filtered and used with the keyboard, at two widths."""
+"""Tests for the model menu: opening, filtering and keyboard navigation, at two widths."""
 
 from playwright.sync_api import expect
 
@@ -6,9 +6,9 @@ from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
-MANY = """(count) => {
-  const rows = Array.from({ length: count }, (_, at) => ({
-    key: `m-${at}`, model: `m-${at}`, name: `model-${at}`, facts: ["ONNX", "8k context"], chips: [],
+SHOW_MANY_MODELS = """(count) => {
+  const rows = Array.from({ length: count }, (_, index) => ({
+    key: `m-${index}`, model: `m-${index}`, name: `model-${index}`, facts: ["ONNX", "8k context"], chips: [],
   }));
   return import("./STATIC/models/menu.js").then((menu) => {
     const element = document.createElement("div");
@@ -20,7 +20,7 @@ MANY = """(count) => {
 }""".replace("STATIC", STATIC_URL)
 
 
-def test_a_model_is_picked_by_the_keyboard_alone(app: App, chat: ChatPage) -> None:
+def test_a_model_can_be_picked_with_the_keyboard_alone(app: App, chat: ChatPage) -> None:
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     for answers, width in enumerate((1440, 390), 1):
         chat.page.set_viewport_size({"width": width, "height": 844})
@@ -30,7 +30,7 @@ def test_a_model_is_picked_by_the_keyboard_alone(app: App, chat: ChatPage) -> No
 
 
 def pick_by_keyboard(chat: ChatPage) -> None:
-    """With scripted-one selected, go through the menu and pick scripted-two."""
+    """Exercise the menu by keyboard with scripted-one selected, and pick scripted-two."""
     press, status = chat.page.keyboard.press, chat.status.locator(".phi3-model-name")
     active = chat.models.locator(".active")
 
@@ -71,9 +71,9 @@ def pick_by_keyboard(chat: ChatPage) -> None:
     chat.wait_until_loaded()
 
 
-def test_a_thousand_models_are_listed_as_the_menu_opens(app: App, open_page: OpenPage) -> None:
+def test_a_thousand_models_are_listed_as_soon_as_the_menu_opens(app: App, open_page: OpenPage) -> None:
     chat = open_page()
-    chat.page.evaluate(MANY, 1000)
+    chat.page.evaluate(SHOW_MANY_MODELS, 1000)
     chat.model.click()
     assert chat.models.get_by_role("option").count() == 1000
     chat.page.keyboard.press("End")
@@ -81,14 +81,14 @@ def test_a_thousand_models_are_listed_as_the_menu_opens(app: App, open_page: Ope
     expect(chat.models.locator(".active")).to_be_in_viewport()
 
 
-def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, chat: ChatPage) -> None:
-    press, dialog = chat.page.keyboard.press, chat.adding.get_by_role("dialog", name="Add a model")
+def test_the_add_model_dialog_traps_the_focus_and_restores_it(app: App, chat: ChatPage) -> None:
+    press, dialog = chat.page.keyboard.press, chat.add_dialog.get_by_role("dialog", name="Add a model")
     chat.open_models()
     press("End")
     press("ArrowDown")
     press("Enter")
     expect(chat.models).to_be_hidden()
-    demo, own = dialog.get_by_label("SmolLM2 135M Instruct"), dialog.get_by_label("Custom weights")
+    demo, custom = dialog.get_by_label("SmolLM2 135M Instruct"), dialog.get_by_label("Custom weights")
     expect(demo).to_be_focused()
     expect(dialog.get_by_label("Phi-3 mini 4K Instruct")).to_be_visible()
     expect(dialog).to_contain_text("mit")
@@ -101,7 +101,7 @@ def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, c
     expect(dialog.get_by_label("Remote server")).to_be_checked()
     expect(dialog.get_by_role("textbox", name="Address")).to_be_visible()
     press("ArrowUp")
-    expect(own).to_be_checked()
+    expect(custom).to_be_checked()
     expect(dialog.get_by_role("textbox", name="Address")).to_be_hidden()
     dialog.get_by_role("textbox", name="Source A Hub id").fill("owner/name")
     press("Escape")
@@ -114,9 +114,9 @@ def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, c
     expect(chat.model).to_be_focused()
 
 
-def test_the_menu_opens_again_as_soon_as_a_model_is_picked(app: App, open_page: OpenPage) -> None:
+def test_the_menu_can_be_reopened_as_soon_as_a_model_is_picked(app: App, open_page: OpenPage) -> None:
     chat = open_page().pick("scripted-one")
-    # For the page, all clicks happen at the same time.
+    # Give all clicks the same timestamp.
     chat.page.evaluate("() => Object.defineProperty(Event.prototype, 'timeStamp', { get: () => 1000 })")
     chat.pick("scripted-two")
     chat.pick("scripted-one")

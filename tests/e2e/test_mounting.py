@@ -1,4 +1,4 @@
-"""The app under a path of another FastAPI program, and two apps with two stores in one process."""
+"""Tests for the app mounted under a path of another FastAPI app, and for two apps with separate stores in one process."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from tests.support.trust import approve_models
 
 @contextmanager
 def serve_in_thread(create: Callable[[], FastAPI]) -> Iterator[str]:
-    """Yield the URL of an application that uvicorn creates and serves in a thread."""
+    """Serve an application with uvicorn in a thread, and yield its URL."""
     port = find_free_port()
     config = uvicorn.Config(create, port=port, factory=True, log_level="warning", timeout_graceful_shutdown=5)
     runner = uvicorn.Server(config)
@@ -39,28 +39,31 @@ def serve_in_thread(create: Callable[[], FastAPI]) -> Iterator[str]:
 
 
 def create_scripted_store(home: Path, name: str, **variables: str) -> tuple[Settings, ScriptedModel]:
-    """Return the settings of an app with a new store in `home`, and the only model of that store."""
+    """Return the settings of an app with a new store in `home`, and the store's only model."""
     uri = create_store(home)
     model = log_scripted_model(uri, home, name)
     approve_models(uri, home)
     return Settings.read({"PHI3_UI_HOME": str(home), **variables}), model
 
 
-def recorded_questions(settings: Settings) -> list[str | None]:
+def find_recorded_questions(settings: Settings) -> list[str | None]:
     """Return the questions in the app's own store."""
     return [trace.info.request_preview for trace in find_traces(settings.home)]
 
 
 @pytest.fixture
 def page(new_visitor: NewVisitor) -> Iterator[Page]:
-    """A page on which any failed request fails the test, except for those that ask for a login."""
+    """Open a page on which any failed request fails the test, except those that require a login."""
     page, failures = new_visitor().new_page(), list[str]()
-    page.on("response", lambda found: failures.append(f"{found.status} {found.url}") if found.status >= 400 else None)
+    page.on(
+        "response",
+        lambda response: failures.append(f"{response.status} {response.url}") if response.status >= 400 else None,
+    )
     yield page
     assert [failure for failure in failures if not failure.startswith("401")] == []
 
 
-def test_under_a_path_the_page_asks_for_a_login_chats_and_downloads(page: Page, tmp_path: Path) -> None:
+def test_login_chat_and_download_work_under_a_path(page: Page, tmp_path: Path) -> None:
     settings, model = create_scripted_store(tmp_path / "home", "scripted", PHI3_UI_LOGINS=hash_logins(anna="one"))
     model.enqueue(Reply("It is Paris."))
 
@@ -84,11 +87,11 @@ def test_under_a_path_the_page_asks_for_a_login_chats_and_downloads(page: Page, 
         assert "It is Paris." in Path(download.value.path()).read_text(encoding="utf-8")
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("button", name="Log in")).to_be_visible()
-        outside = [request for request in requests if not request.startswith((f"{url}/chat", "data:", "blob:"))]
-        assert outside == []
+        foreign_urls = [request for request in requests if not request.startswith((f"{url}/chat", "data:", "blob:"))]
+        assert foreign_urls == []
         page.close()
 
-    assert recorded_questions(settings) == ["What is the capital of France?"]
+    assert find_recorded_questions(settings) == ["What is the capital of France?"]
 
 
 def test_two_apps_in_one_process_keep_their_models_and_chats_apart(page: Page, tmp_path: Path) -> None:
@@ -111,4 +114,4 @@ def test_two_apps_in_one_process_keep_their_models_and_chats_apart(page: Page, t
 
     for name, (settings, model) in apps.items():
         assert [request.question for request in model.requests] == [f"Who is {name}?"]
-        assert recorded_questions(settings) == [f"Who is {name}?"]
+        assert find_recorded_questions(settings) == [f"Who is {name}?"]

@@ -1,4 +1,4 @@
-"""The page itself: languages, narrow screens, dark mode, and no request to another host."""
+"""Tests for the page itself: languages, narrow screens, layout stability, idle cost, and no request to another host."""
 
 from pathlib import Path
 from urllib.parse import urlparse
@@ -13,7 +13,9 @@ from tests.support.chat_page import ChatPage
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
-def test_the_page_sends_no_request_to_another_host_whatever_is_written(app: App, new_visitor: NewVisitor) -> None:
+def test_the_page_sends_no_request_to_another_host_whatever_the_chat_contains(
+    app: App, new_visitor: NewVisitor
+) -> None:
     visitor, hosts = new_visitor(), set[str | None]()
     visitor.on("requestfinished", lambda request: hosts.add(urlparse(request.url).hostname))
     chat = open_chat(visitor, app.server).pick("scripted-one")
@@ -44,7 +46,9 @@ def test_labels_and_server_texts_are_romanian_in_a_romanian_browser(open_page: O
     expect(toast).to_be_hidden()
 
 
-def test_an_idle_page_draws_nothing_and_the_app_loads_no_plotting_library(app: App, new_visitor: NewVisitor) -> None:
+def test_an_idle_page_requests_no_frames_and_the_app_loads_no_plotting_library(
+    app: App, new_visitor: NewVisitor
+) -> None:
     context = new_visitor()
     context.add_init_script(
         """globalThis.frames_ = 0;
@@ -55,19 +59,19 @@ def test_an_idle_page_draws_nothing_and_the_app_loads_no_plotting_library(app: A
     page.wait_for_function("""async () => {
       const before = frames_;
       await new Promise((done) => setTimeout(done, 1000));
-      return frames_ - before < 10; // a clock of Gradio's would ask for 60
+      return frames_ - before < 10; // a timer of Gradio would request 60
     }""")
     mapped = {Path(region.path).name.partition(".")[0] for region in app.server.process.memory_maps()}
-    assert "_backend_agg" not in mapped  # a part of matplotlib.pyplot
+    assert "_backend_agg" not in mapped  # loaded by matplotlib.pyplot
 
 
-def box(page: Page, selector: str) -> FloatRect:
-    found = page.locator(selector).bounding_box()
-    assert found is not None
-    return found
+def get_box(page: Page, selector: str) -> FloatRect:
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box
 
 
-def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_page: OpenPage) -> None:
+def test_panels_are_docked_on_wide_screens_and_drawers_on_narrow_ones(open_page: OpenPage) -> None:
     chat = open_page(viewport={"width": 1440, "height": 900})
     shell, scrim = chat.page.locator("#phi3-shell"), chat.page.locator("#phi3-scrim")
     for width, left, right in (
@@ -78,12 +82,12 @@ def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_pa
         chat.page.set_viewport_size({"width": width, "height": 844})
         expect(shell).to_have_attribute("data-left", left)
         expect(shell).to_have_attribute("data-right", right)
-        assert box(chat.page, "#phi3-centre")["width"] >= min(width, 600)
+        assert get_box(chat.page, "#phi3-centre")["width"] >= min(width, 600)
         assert chat.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        composer = box(chat.page, "#phi3-composer")
+        composer = get_box(chat.page, "#phi3-composer")
         assert composer["y"] + composer["height"] <= 844
 
-    # A drawer: opened by its button, closed by Escape or a tap outside; the focus moves in and returns.
+    # A drawer opens with its button and closes on Escape or a tap outside; the focus moves into it and back.
     toggle = chat.page.locator('#phi3-header [data-panel="left"]')
     toggle.click()
     expect(chat.new_chat).to_be_in_viewport()
@@ -100,22 +104,22 @@ def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_pa
     chat.page.locator("#phi3-tabs .phi3-icon").click()
     expect(shell).to_have_attribute("data-right", "closed drawer")
 
-    # A phone in landscape leaves more than half its height to the chat.
+    # On a phone in landscape, the chat gets more than half of the height.
     chat.page.set_viewport_size({"width": 844, "height": 390})
-    assert box(chat.page, "#phi3-chat")["height"] > 195
+    assert get_box(chat.page, "#phi3-chat")["height"] > 195
     chat.page.set_viewport_size({"width": 390, "height": 844})
 
-    # However low the window, the composer with a long draft fits into it, and is wide enough to write in.
+    # In a low window, the composer fits even with a long draft, and is wide enough to type in.
     chat.message.fill("A long line of a long draft.\n" * 20)
     for width, height in ((667, 375), (844, 330), (844, 220), (390, 460), (390, 300)):
         chat.page.set_viewport_size({"width": width, "height": height})
-        composer = box(chat.page, "#phi3-composer")
+        composer = get_box(chat.page, "#phi3-composer")
         assert composer["y"] + composer["height"] <= height, (width, height)
-        assert box(chat.page, "#phi3-message textarea")["width"] > 250, (width, height)
+        assert get_box(chat.page, "#phi3-message textarea")["width"] > 250, (width, height)
     chat.message.fill("")
     chat.page.set_viewport_size({"width": 390, "height": 844})
 
-    # An open drawer survives a reload; one that was open while the window grew does not come back.
+    # An open drawer survives a reload, but does not reopen after the window has been wide in between.
     toggle.click()
     expect(shell).to_have_attribute("data-left", "open drawer")
     chat.page.reload()
@@ -125,7 +129,7 @@ def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_pa
     chat.page.set_viewport_size({"width": 390, "height": 844})
     expect(shell).to_have_attribute("data-left", "closed drawer")
 
-    # Whether a docked panel is open is remembered.
+    # The open or closed state of a docked panel is remembered.
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     chat.page.locator('#phi3-left [data-panel="left"]').click()
     expect(shell).to_have_attribute("data-left", "closed docked")
@@ -136,7 +140,7 @@ def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_pa
     expect(chat.new_chat).to_be_in_viewport()
 
 
-def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(chat: ChatPage) -> None:
+def test_the_reproduce_dialog_fits_a_phone(chat: ChatPage) -> None:
     chat.page.set_viewport_size(PHONE)
     chat.answer("What is the capital of France?")
     dialog = chat.page.get_by_role("dialog", name="Reproduce this answer")
@@ -148,7 +152,7 @@ def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(chat: ChatPage) -> 
     chat.page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     chat.press("good")
-    expect(chat.action("good")).to_have_attribute("aria-pressed", "true")
+    expect(chat.action_buttons("good")).to_have_attribute("aria-pressed", "true")
     expect(dialog).to_be_hidden()
     chat.choose_action("reproduce")
     dialog.get_by_role("button", name="Close").click()
@@ -158,11 +162,11 @@ def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(chat: ChatPage) -> 
 def test_the_chat_does_not_move_while_it_streams(app: App, chat: ChatPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time. " * 20))
-    positions = [box(chat.page, "#phi3-chat")]
+    positions = [get_box(chat.page, "#phi3-chat")]
     expected = chat.ask("Write a story about the sea.")
     chat.wait_for_text()
-    positions.append(box(chat.page, "#phi3-chat"))
+    positions.append(get_box(chat.page, "#phi3-chat"))
     gate.open()
     chat.wait_for_caption(expected)
-    positions.append(box(chat.page, "#phi3-chat"))
+    positions.append(get_box(chat.page, "#phi3-chat"))
     assert positions[0] == positions[1] == positions[2]

@@ -1,4 +1,4 @@
-"""No visitor can list, open, change or rate another's chats, neither on the page nor by calling the server's API."""
+"""Tests that no visitor can list, open, change or rate another's chats, on the page or through the server's API."""
 
 import json
 import secrets
@@ -19,7 +19,7 @@ SECRET = "My secret word is xylophone."
 
 
 class ApiClient:
-    """A program that calls the page's events as a page would, with its own session."""
+    """An HTTP client that triggers the page's events as a page would, with its own session."""
 
     def __init__(self, server: Server) -> None:
         self._http = httpx.Client(base_url=server.url, timeout=60)
@@ -29,19 +29,19 @@ class ApiClient:
     def close(self) -> None:
         self._http.close()
 
-    def _event(self, element: str, event: str) -> dict[str, Any]:
-        component = next(one["id"] for one in self.config["components"] if one["props"].get("elem_id") == element)
-        return next(one for one in self.config["dependencies"] if [component, event] in one["targets"])
+    def _find_event(self, element: str, event: str) -> dict[str, Any]:
+        component = next(item["id"] for item in self.config["components"] if item["props"].get("elem_id") == element)
+        return next(item for item in self.config["dependencies"] if [component, event] in item["targets"])
 
     def call(self, element: str, event: str, data: list[Any] | None = None, event_data: Any = None) -> str:
-        """Send an event of the component with this element id; return all of the server's response."""
-        return self._send(self._event(element, event), data, event_data)
+        """Trigger an event of the component with this element id, and return the server's whole response."""
+        return self._send(self._find_event(element, event), data, event_data)
 
     def load_page(self, restored: object) -> str:
         """Load the page as another visitor's tab that claims to have shown `restored`."""
-        loads = [one for one in self.config["dependencies"] if len(one["inputs"]) == 2 and is_load_event(one)]
-        assert len(loads) == 1
-        return self._send(loads[0], [secrets.token_urlsafe(24), restored])
+        events = [item for item in self.config["dependencies"] if len(item["inputs"]) == 2 and is_load_event(item)]
+        assert len(events) == 1
+        return self._send(events[0], [secrets.token_urlsafe(24), restored])
 
     def _send(self, dependency: dict[str, Any], data: list[Any] | None, event_data: Any = None) -> str:
         inputs = data if data is not None else [None] * len(dependency["inputs"])
@@ -57,8 +57,8 @@ class ApiClient:
         return received
 
     def press(self, name: str, value: str, text: str = "") -> str:
-        """Press an action button, as a page with "mine now" in its text boxes."""
-        inputs = len(self._event("phi3-actions", "click")["inputs"])
+        """Press an action button, with "mine now" in the page's text boxes."""
+        inputs = len(self._find_event("phi3-actions", "click")["inputs"])
         data = ["mine now", None, "mine now", "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0]
         assert len(data) == inputs
         return self.call("phi3-actions", "click", data, {"name": name, "value": value, "text": text})
@@ -75,7 +75,7 @@ def test_two_visitors_cannot_find_each_others_chats(app: App, open_page: OpenPag
     mine, theirs = open_page(), open_page()
     mine.answer(SECRET)
     expect(mine.chats).to_have_count(1)
-    turn = mine.action("retry").get_attribute("value") or ""
+    turn = mine.action_buttons("retry").get_attribute("value") or ""
     (chat,) = mine.chat_ids()
 
     theirs.search.fill("xylophone")
@@ -86,7 +86,7 @@ def test_two_visitors_cannot_find_each_others_chats(app: App, open_page: OpenPag
     (trace,) = app.traces(1, mine)
     visitor_id = trace.info.trace_metadata["mlflow.trace.user"]
     with closing(ApiClient(app.server)) as stranger:
-        answers = [
+        responses = [
             stranger.call("phi3-search", "change", ["xylophone"]),
             *(
                 stranger.press(name, chat, "mine now")
@@ -104,59 +104,59 @@ def test_two_visitors_cannot_find_each_others_chats(app: App, open_page: OpenPag
             stranger.get("/config"),
             stranger.get("/gradio_api/info"),
         ]
-    assert "This chat no longer exists" in answers[1]
-    for answer in answers:
-        assert "xylophone" not in answer.replace('"xylophone"', "")
-        assert SECRET not in answer
+    assert "This chat no longer exists" in responses[1]
+    for response in responses:
+        assert "xylophone" not in response.replace('"xylophone"', "")
+        assert SECRET not in response
 
     traces = app.traces(1, mine)
-    assert "mine now" not in json.dumps([one.info.to_dict() for one in find_traces(app.server.home)])
+    assert "mine now" not in json.dumps([trace.info.to_dict() for trace in find_traces(app.server.home)])
     assert traces[0].info.assessments == []
     expect(mine.reload().chats).to_have_text([SECRET])
 
 
-def test_markup_runs_no_script_even_if_it_gets_onto_the_page(new_visitor: NewVisitor, app: App) -> None:
+def test_the_content_security_policy_blocks_scripts_in_injected_markup(new_visitor: NewVisitor, app: App) -> None:
     page = new_visitor().new_page()
     page.goto(app.server.url)
     ChatPage(page).wait_until_ready()
-    blocked = page.evaluate(
+    ran, violations = page.evaluate(
         """async () => {
           const violations = [];
           document.addEventListener("securitypolicyviolation", (event) => violations.push(event.effectiveDirective));
-          const place = document.createElement("div");
-          document.body.append(place);
-          place.innerHTML = `<img src="nothing" onerror="window.ran = 1"><svg onload="window.ran = 2"></svg>
+          const container = document.createElement("div");
+          document.body.append(container);
+          container.innerHTML = `<img src="nothing" onerror="window.ran = 1"><svg onload="window.ran = 2"></svg>
             <a href="javascript:window.ran = 3">x</a><iframe srcdoc="<script>parent.ran = 4</script>"></iframe>`;
-          place.querySelector("a").click();
+          container.querySelector("a").click();
           const script = document.createElement("script");
           script.textContent = "window.ran = 5";
-          place.append(script);
-          await new Promise((resolve) => place.querySelector("img").addEventListener("error", resolve));
+          container.append(script);
+          await new Promise((resolve) => container.querySelector("img").addEventListener("error", resolve));
           await new Promise((resolve) => setTimeout(resolve));
           return [window.ran ?? null, violations.length];
         }"""
     )
     page.context.close()
 
-    assert blocked[0] is None
-    assert blocked[1] >= 4
+    assert ran is None
+    assert violations >= 4
 
 
-def test_a_login_is_the_same_user_in_every_browser(
+def test_a_user_has_the_same_chats_in_every_browser(
     new_visitor: NewVisitor, scripted_store: ScriptedStore, tmp_path: Path
 ) -> None:
     home = scripted_store.copy_to(tmp_path)
 
-    def come(name: str, password: str) -> ChatPage:
+    def open_as(name: str, password: str) -> ChatPage:
         page = new_visitor().new_page()
         page.goto(server.url)
         return log_in(page, name, password)
 
     with serve(home, home / "app.log", variables={"PHI3_UI_LOGINS": hash_logins(anna="one", bob="two")}) as server:
         assert httpx.get(f"{server.url}/config").status_code == 401
-        anna = come("anna", "one")
+        anna = open_as("anna", "one")
         anna.answer(SECRET)
-        bob, anna_again = come("bob", "two"), come("anna", "one")
+        bob, anna_again = open_as("bob", "two"), open_as("anna", "one")
         expect(bob.chat_list).to_contain_text("Your chats will be listed here.")
         expect(anna_again.chats).to_have_text([SECRET])
         anna_again.chats.first.click()
@@ -172,7 +172,7 @@ def test_a_login_is_the_same_user_in_every_browser(
         anna_again.page.get_by_role("button", name="Log in").click()
         expect(anna_again.page.get_by_role("alert")).to_contain_text("do not match")
         expect(name).to_have_value("bob")
-        expect_to_be_accessible(anna_again.page)
+        expect_accessible_login_page(anna_again.page)
         bob_again = log_in(anna_again.page, "bob", "two")
         expect(bob_again.questions).to_have_count(0)
         expect(bob_again.message).to_have_value("")
@@ -181,23 +181,23 @@ def test_a_login_is_the_same_user_in_every_browser(
     assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in find_traces(home)] == ["anna"]
 
 
-def expect_to_be_accessible(page: Page) -> None:
-    """Check the login page after a refusal, and the Romanian one."""
+def expect_accessible_login_page(page: Page) -> None:
+    """Check the login page after a failed login, in dark mode and in Romanian."""
     findings = Findings(page)
-    findings.look("refused")
+    findings.check("refused")
     page.emulate_media(color_scheme="dark")
     page.reload()
-    findings.look("dark")
+    findings.check("dark")
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
     page.context.set_extra_http_headers({"Accept-Language": "ro"})
     page.set_viewport_size({"width": 320, "height": 400})
     page.reload()
     expect(page.get_by_role("button", name="Autentificare")).to_be_in_viewport()
-    findings.look("Romanian")
+    findings.check("Romanian")
     page.context.set_extra_http_headers({})
     page.set_viewport_size({"width": 1400, "height": 900})
     page.reload()
-    findings.expect_none()
+    findings.assert_none()
 
 
 def log_in(page: Page, name: str, password: str) -> ChatPage:

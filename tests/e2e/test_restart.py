@@ -1,4 +1,4 @@
-"""What survives the end of the app: two visitors use it, it is ended while it answers, and started again."""
+"""Tests for what survives a restart: two visitors use the app, which is stopped during an answer and started again."""
 
 import re
 from collections.abc import Iterator
@@ -19,25 +19,25 @@ SEA, MOON = "Write a long story about the sea.", "Write a long story about the m
 
 
 @dataclass
-class Restarted:
-    """The app after its restart, and what two visitors saw before."""
+class RestartedApp:
+    """The app after a restart, and what two visitors saw before it."""
 
     server: Server
     store: ScriptedStore
     visitor: BrowserContext
-    """Who has closed all tabs."""
+    """Has closed all tabs."""
     tabs: dict[str, ChatPage]
-    """Of the other visitor, by the draft in the message box."""
+    """The other visitor's tabs, by the draft in their message box."""
     texts: list[str]
-    """Of the chat with several versions: questions and answers as they were shown."""
+    """The questions and answers shown in the chat with several versions."""
     titles: list[str]
-    """The chats of the visitor."""
+    """The titles of the visitor's chats."""
 
 
 @pytest.fixture(scope="module")
 def restarted(
     browser: Browser, scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Restarted]:
+) -> Iterator[RestartedApp]:
     home = scripted_store.copy_to(tmp_path_factory.mktemp("restart"))
     model, port = scripted_store.model, find_free_port()
     visitor, other_visitor = (browser.new_context(viewport=DESKTOP) for _ in range(2))
@@ -46,44 +46,44 @@ def restarted(
     with serve(home, home / "before.log", port=port) as server:
         chat = open_chat(visitor, server)
         texts = make_versions(chat, scripted_store)
-        delete_one_chat(chat)
-        rate(chat)
+        rename_and_delete_chats(chat)
+        rate_answer(chat)
         tabs = leave_drafts([open_chat(other_visitor, server) for _ in range(2)], scripted_store)
         model.enqueue(
             Reply("wave ", endless=True, seconds_per_token=0.1, question=SEA),
             Reply("crater ", endless=True, seconds_per_token=0.1, question=MOON),
         )
-        cut, open_tab = chat, open_chat(visitor, server)
-        for tab, question in ((cut, SEA), (open_tab, MOON)):
+        closed_tab, open_tab = chat, open_chat(visitor, server)
+        for tab, question in ((closed_tab, SEA), (open_tab, MOON)):
             tab.start_new_chat()
-            tab.setting("Max tokens", 4000)
+            tab.set_setting("Max tokens", 4000)
             tab.ask(question)
             tab.wait_for_text()
-        cut.page.close()
+        closed_tab.page.close()
         open_tab.chats.filter(has_text=SEA).wait_for()
         titles = open_tab.chats.all_inner_texts()
     open_tab.page.close()
     with serve(home, home / "after.log", port=port) as server:
-        yield Restarted(server, scripted_store, visitor, tabs, texts, titles)
+        yield RestartedApp(server, scripted_store, visitor, tabs, texts, titles)
         visitor.close()
         other_visitor.close()
 
 
 @pytest.fixture(scope="module")
-def chat(restarted: Restarted) -> ChatPage:
-    """A new tab of the visitor who has closed the old ones."""
+def chat(restarted: RestartedApp) -> ChatPage:
+    """Open a new tab for the visitor who has closed all others."""
     return open_chat(restarted.visitor, restarted.server)
 
 
 def make_versions(chat: ChatPage, store: ScriptedStore) -> list[str]:
-    """Two turns, of which both have two versions; returns the texts shown."""
+    """Create two turns with two versions each, and return the texts shown."""
     replies = [Reply("Paris."), Reply("Madrid."), Reply("Madrid, in Spain."), Reply("Berlin.")]
     store.model.enqueue(*replies)
     chat.answer(FRANCE)
     chat.answer(SPAIN)
     chat.press("retry")
     chat.wait_for_caption(2)
-    expect(chat.versions).to_have_text(re.compile(r"2/2"))
+    expect(chat.variants).to_have_text(re.compile(r"2/2"))
     chat.edit("What is the capital of Germany?", 0)
     expect(chat.questions).to_have_count(1)
     chat.wait_for_caption(1)
@@ -94,8 +94,8 @@ def make_versions(chat: ChatPage, store: ScriptedStore) -> list[str]:
     return chat.texts()
 
 
-def delete_one_chat(chat: ChatPage) -> None:
-    """Two chats, of which one is renamed and the other deleted."""
+def rename_and_delete_chats(chat: ChatPage) -> None:
+    """Create two chats, rename one and delete the other."""
     chat.start_new_chat()
     chat.answer(ITALY)
     chat.start_new_chat()
@@ -110,22 +110,22 @@ def delete_one_chat(chat: ChatPage) -> None:
     expect(chat.chats).to_have_text(["Waves & <b>wind</b>", FRANCE])
 
 
-def rate(chat: ChatPage) -> None:
-    """A thumb with a comment, and then the other thumb."""
+def rate_answer(chat: ChatPage) -> None:
+    """Rate an answer with a thumb and a comment, then with the other thumb."""
     chat.start_new_chat()
     chat.answer(RIVER)
     chat.press("good")
-    expect(chat.action("good")).to_have_attribute("aria-pressed", "true")
+    expect(chat.action_buttons("good")).to_have_attribute("aria-pressed", "true")
     chat.comment.fill("Paris is not mentioned.")
     chat.page.locator("#phi3-comment").get_by_role("button", name="Save").click()
     expect(chat.comment).to_be_hidden()
     chat.press("bad")
-    expect(chat.action("bad")).to_have_attribute("aria-pressed", "true")
+    expect(chat.action_buttons("bad")).to_have_attribute("aria-pressed", "true")
     expect(chat.comment).to_have_value("Paris is not mentioned.")
 
 
 def leave_drafts(tabs: list[ChatPage], store: ScriptedStore) -> dict[str, ChatPage]:
-    """Two tabs of one visitor, each with a draft and the other model; the first also with a typed comment."""
+    """Leave a draft and the other model in two tabs of one visitor, and a typed comment in the first."""
     first, second = tabs
     first.pick(store.other.name)
     first.answer(FRANCE)
@@ -135,17 +135,17 @@ def leave_drafts(tabs: list[ChatPage], store: ScriptedStore) -> dict[str, ChatPa
     for draft, tab in drafts.items():
         tab.message.fill(draft)
     second.pick(store.other.name)
-    for tab in tabs:  # written into the page at the next refresh of the model's state
+    for tab in tabs:  # stored in the page at the next refresh of the model's state
         expect(tab.page.locator(".phi3-chats")).to_have_attribute("data-model", store.other.model_id)
     return drafts
 
 
-def test_a_chat_continues_where_it_stood(restarted: Restarted, chat: ChatPage) -> None:
+def test_a_chat_can_be_continued(restarted: RestartedApp, chat: ChatPage) -> None:
     expect(chat.chats).to_have_text(restarted.titles)
     chat.chats.filter(has_text=FRANCE).click()
     expect(chat.questions).to_have_text([FRANCE, SPAIN])
     assert chat.texts() == restarted.texts
-    expect(chat.versions).to_have_text([re.compile("1/2"), re.compile("2/2")])
+    expect(chat.variants).to_have_text([re.compile("1/2"), re.compile("2/2")])
     chat.wait_for_caption(2)
     chat.answer("Thank you.")
     expect(chat.chats).to_have_count(len(restarted.titles))
@@ -159,33 +159,37 @@ def test_a_chat_continues_where_it_stood(restarted: Restarted, chat: ChatPage) -
     ]
 
 
-def test_a_deleted_chat_is_gone_for_good_and_a_new_title_stays(restarted: Restarted, chat: ChatPage) -> None:
-    (chat_id,) = {one.get_attribute("value") or "" for one in chat.chats.filter(has_text="Waves & <b>wind</b>").all()}
+def test_a_deleted_chat_stays_deleted_and_a_renamed_one_keeps_its_title(
+    restarted: RestartedApp, chat: ChatPage
+) -> None:
+    (chat_id,) = {
+        entry.get_attribute("value") or "" for entry in chat.chats.filter(has_text="Waves & <b>wind</b>").all()
+    }
     (trace,) = find_traces(restarted.server.home, {chat_id})
     assert trace.info.request_preview == "Write a poem about the sea."
     expect(chat.chats).to_have_count(len(restarted.titles))
     expect(chat.chats.filter(has_text=ITALY)).to_have_count(0)
-    assert ITALY not in {one.info.request_preview for one in find_traces(restarted.server.home)}
+    assert ITALY not in {trace.info.request_preview for trace in find_traces(restarted.server.home)}
 
 
-def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: Restarted, chat: ChatPage) -> None:
+def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: RestartedApp, chat: ChatPage) -> None:
     chat.chats.filter(has_text=RIVER).click()
     expect(chat.questions).to_have_text([RIVER])
-    expect(chat.action("bad")).to_have_attribute("aria-pressed", "true")
-    (trace,) = of_question(restarted, chat, RIVER)
-    (given,) = trace.info.assessments
-    assert given.feedback
-    assert (given.feedback.value, given.rationale, given.source.source_type) == (
+    expect(chat.action_buttons("bad")).to_have_attribute("aria-pressed", "true")
+    (trace,) = find_question_traces(restarted, chat, RIVER)
+    (assessment,) = trace.info.assessments
+    assert assessment.feedback
+    assert (assessment.feedback.value, assessment.rationale, assessment.source.source_type) == (
         False,
         "Paris is not mentioned.",
         "HUMAN",
     )
 
 
-def test_a_reloaded_tab_shows_its_chat_model_draft_and_comment(restarted: Restarted) -> None:
+def test_a_reloaded_tab_restores_its_chat_model_draft_and_comment(restarted: RestartedApp) -> None:
     first, second = restarted.tabs.values()
     for draft, tab in restarted.tabs.items():
-        # The page reloads by itself once it notices that the server is another one, at a time of its own.
+        # The page also reloads by itself when it detects the new server, at an unpredictable time.
         expect(tab.reload().message).to_have_value(draft)
     expect(first.questions).to_have_text([FRANCE])
     expect(first.card).to_contain_text(restarted.store.other.name)
@@ -198,21 +202,21 @@ def test_a_reloaded_tab_shows_its_chat_model_draft_and_comment(restarted: Restar
     expect(first.questions).to_have_count(2)
     expect(first.message).to_have_value("")
     traces = find_traces(restarted.server.home, first.chat_ids())
-    assert [given.rationale for trace in traces for given in trace.info.assessments] == ["In a word."]
+    assert [assessment.rationale for trace in traces for assessment in trace.info.assessments] == ["In a word."]
 
 
 @pytest.mark.parametrize("question", [SEA, MOON], ids=["closed tab", "open tab"])
-def test_an_answer_cut_by_a_closed_tab_or_by_the_end_keeps_its_text(
-    restarted: Restarted, chat: ChatPage, question: str
+def test_an_answer_interrupted_by_a_closed_tab_or_the_restart_keeps_its_text(
+    restarted: RestartedApp, chat: ChatPage, question: str
 ) -> None:
     expect(chat.chats.filter(has_text=question)).to_have_count(1)
-    (trace,) = of_question(restarted, chat, question)
+    (trace,) = find_question_traces(restarted, chat, question)
     choice = trace.data.spans[0].outputs["choices"][0]
     assert choice["finish_reason"] == "cancelled"
     assert choice["message"]["content"].strip()
 
 
-def of_question(restarted: Restarted, chat: ChatPage, question: str) -> list[Trace]:
-    """The traces of a question in the visitor's chats."""
+def find_question_traces(restarted: RestartedApp, chat: ChatPage, question: str) -> list[Trace]:
+    """Return the traces of a question in the visitor's chats."""
     traces = find_traces(restarted.server.home, chat.chat_ids())
     return [trace for trace in traces if trace.info.request_preview == question]

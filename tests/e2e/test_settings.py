@@ -1,4 +1,4 @@
-"""The Settings tab: presets, system prompts, marks on changed values, and the settings of each chat."""
+"""Tests for the Settings tab: presets, system prompts, marks on changed values, and per-chat settings."""
 
 from playwright.sync_api import expect
 
@@ -8,7 +8,7 @@ from tests.support.chat_page import ChatPage
 PHONE = {"width": 390, "height": 844}
 
 
-def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, chat: ChatPage) -> None:
+def test_presets_mark_changed_values_and_reset_all_reverts_them(app: App, chat: ChatPage) -> None:
     chat.show_tab("settings")
     settings = chat.page.locator("#phi3-settings")
     presets = settings.get_by_role("group", name="Parameter preset")
@@ -25,7 +25,7 @@ def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, cha
     chat.answer("One?")
     assert app.model.requests[-1].params["temperature"] == 0
 
-    chat.setting("Temperature", 0.55)
+    chat.set_setting("Temperature", 0.55)
     expect(pressed).to_have_text("Custom")
     presets.get_by_role("button", name="Creative").click()
     expect(pressed).to_have_text("Creative")
@@ -72,9 +72,9 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     expect(field).to_have_value("Answer in rhymes.")
 
 
-def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, chat: ChatPage) -> None:
-    chat.setting("Temperature", 1.5)
-    chat.setting("System prompt", "Be brief.")
+def test_opening_a_chat_restores_the_settings_of_its_last_question(app: App, chat: ChatPage) -> None:
+    chat.set_setting("Temperature", 1.5)
+    chat.set_setting("System prompt", "Be brief.")
     chat.answer("The first?")
     chat.start_new_chat()
     expect(chat.page.locator("#phi3-settings [data-changed]")).to_have_count(0)
@@ -90,7 +90,7 @@ def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, 
     assert request.params["temperature"] == 1.5
 
 
-def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open_page: OpenPage) -> None:
+def test_numbers_are_formatted_and_parsed_in_the_language_of_the_page(app: App, open_page: OpenPage) -> None:
     chat = open_page(locale="ro-RO")
     chat.show_tab("settings")
     control = chat.page.locator("#phi3-set-temperature")
@@ -119,7 +119,7 @@ def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open
     params = app.model.requests[-1].params
     assert (params["temperature"], params["max_tokens"]) == (0.4, 4096)
 
-    # A value out of range is refused in the page's language; once it is corrected, the same question is sent.
+    # An out-of-range value is rejected in the page's language; once it is corrected, the same question is sent.
     top_k = chat.page.locator("#phi3-set-top_k input")
     top_k.fill("-1")
     top_k.press("Tab")

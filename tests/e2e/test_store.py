@@ -1,4 +1,4 @@
-"""The page while the tracking store rejects writes, and while MLflow's own UI starts and stops."""
+"""Tests for the page while the tracking store rejects writes, and while MLflow's own UI starts and stops."""
 
 import sqlite3
 import sys
@@ -18,12 +18,12 @@ from tests.support.env import environment
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
 
-def test_a_locked_store_blocks_no_chat_and_the_page_reports_it(app: App, open_page: OpenPage) -> None:
+def test_a_locked_store_does_not_block_chats_and_is_reported_on_the_page(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     chat.answer(FRANCE)
     app.traces(1, chat)
-    locked = sqlite3.connect(app.server.home / "mlflow.db", isolation_level=None, timeout=60)
-    locked.execute("BEGIN EXCLUSIVE")
+    connection = sqlite3.connect(app.server.home / "mlflow.db", isolation_level=None, timeout=60)
+    connection.execute("BEGIN EXCLUSIVE")
     try:
         chat.answer(SPAIN)
         expect(chat.warning).to_contain_text("does not accept this chat at the moment", timeout=LOAD)
@@ -34,14 +34,14 @@ def test_a_locked_store_blocks_no_chat_and_the_page_reports_it(app: App, open_pa
         chat.page.evaluate("document.querySelector('#phi3-warning p').textContent = 'Something else.'")
         expect(chat.warning).to_be_visible()
     finally:
-        locked.rollback()
-        locked.close()
+        connection.rollback()
+        connection.close()
     expect(chat.warning).to_be_empty(timeout=LOAD)
-    app.server.accept_log()  # MLflow logs each query that the lock refuses
+    app.server.accept_log()  # MLflow logs each query that fails because of the lock
     assert {trace.info.request_preview for trace in app.traces(2, chat)} == {FRANCE, SPAIN}
 
 
-def test_chats_of_a_deleted_experiment_wait_until_it_is_restored_as_the_page_explains(
+def test_chats_are_kept_until_a_deleted_experiment_is_restored_as_the_page_explains(
     app: App, open_page: OpenPage
 ) -> None:
     chat = open_page()
@@ -53,8 +53,8 @@ def test_chats_of_a_deleted_experiment_wait_until_it_is_restored_as_the_page_exp
     client.delete_experiment(experiment.experiment_id)
     try:
         chat.answer(SPAIN)
-        cure = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        expect(chat.warning).to_contain_text(cure, timeout=LOAD)
+        restore_command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        expect(chat.warning).to_contain_text(restore_command, timeout=LOAD)
         expect(chat.chats).to_have_count(1)
     finally:
         client.restore_experiment(experiment.experiment_id)
@@ -68,9 +68,11 @@ def test_mlflow_is_linked_while_its_ui_runs(app: App, open_page: OpenPage) -> No
     chat.answer(FRANCE)
     links = chat.page.locator(f'a[href^="{url}"]')
     expect(links).to_have_count(0)
-    own = environment(home, PHI3_UI_MLFLOW_URL=url)
+    variables = environment(home, PHI3_UI_MLFLOW_URL=url)
     with (home / "mlflow-ui.log").open("wb") as log:
-        mlflow = psutil.Popen([sys.executable, "-m", "phi3_ui", "mlflow-ui"], cwd=ROOT, env=own, stdout=log, stderr=log)
+        mlflow = psutil.Popen(
+            [sys.executable, "-m", "phi3_ui", "mlflow-ui"], cwd=ROOT, env=variables, stdout=log, stderr=log
+        )
     try:
         trace = chat.usage.locator("a", has_text="This trace in MLflow")
         expect(trace).to_be_visible(timeout=LOAD)

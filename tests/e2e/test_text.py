@@ -1,4 +1,4 @@
-"""Text on the page: questions exactly as typed, answers as formatted text, and exact text in everything that leaves the page."""
+"""Tests that questions are displayed exactly as typed, answers are formatted, and copies and exports contain the exact text."""
 
 from pathlib import Path
 
@@ -10,21 +10,21 @@ from playwright.sync_api import expect
 from phi3_ui.testing import Reply
 from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.e2e.conftest import App, OpenPage
-from tests.e2e.test_export import save
+from tests.e2e.test_export import download_file
 from tests.support.chat_page import LOAD, ChatPage
 
 QUESTION = "Is 5*3*2 = 30?  And __file__? ~~$x$~~ `<b>` &lt; [a](b) ![c](d) \\(y\\) C:\\new\\*.txt"
 CODE = "# comment\nimport os\ndef __init__(self, *args, **kwargs):\n    return a * b * c\n\n\n\tdone   now"
 ANSWER = "If a < b && c > d then use std::vector<int> & friends; AT&T.\n\n```cpp\nif (a < b && c) {}\n```"
 
-# Draws questions as the page does, in a separate chat.
+# Renders questions as the page does, in a separate chat.
 DRAW = """async (texts) => {
   const view = await import(new URL("STATIC/chat/view.js", document.baseURI));
   const chat = document.createElement("div");
   document.querySelector("#phi3-chat").append(chat);
   const value = JSON.stringify(texts.map((content) => ({ role: "user", content })));
   view.default(chat, { value }, () => {}, {});
-  // What no frame has shown yet reads as empty.
+  // The text of chunks that have not been rendered yet reads as empty.
   for (const chunk of chat.querySelectorAll(".phi3-chunk")) chunk.style.contentVisibility = "visible";
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
@@ -45,7 +45,7 @@ def test_any_question_is_displayed_exactly_as_typed(chat: ChatPage) -> None:
     check()
 
 
-def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
+def test_a_question_is_shown_literally_in_the_chat_the_list_a_replay_and_an_export(
     app: App, chat: ChatPage, tmp_path: Path
 ) -> None:
     chat.pick("scripted-one")
@@ -55,7 +55,9 @@ def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
     assert [request.question for request in app.model.requests] == [QUESTION, CODE]
     assert chat.chats.first.get_attribute("title") == QUESTION
     assert QUESTION.startswith(chat.chats.first.inner_text().rstrip("…"))
-    exported = save(chat, chat.list_button(QUESTION[:20], "save_markdown"), tmp_path).read_text(encoding="utf-8")
+    exported = download_file(chat, chat.list_button(QUESTION[:20], "save_markdown"), tmp_path).read_text(
+        encoding="utf-8"
+    )
     assert f"\n{QUESTION}\n" in exported
     assert f"\n{CODE}\n" in exported
     view = chat.start_replay()
@@ -64,7 +66,7 @@ def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
     assert [request.question for request in app.model.requests[2:]] == [QUESTION, CODE]
 
 
-def test_copies_and_exports_are_what_the_model_wrote(app: App, open_page: OpenPage, tmp_path: Path) -> None:
+def test_copies_and_exports_contain_exactly_what_the_model_wrote(app: App, open_page: OpenPage, tmp_path: Path) -> None:
     app.model.enqueue(Reply(ANSWER), Reply(ANSWER))
     chat = open_page(permissions=["clipboard-read", "clipboard-write"]).pick("scripted-one")
     chat.answer(QUESTION)
@@ -75,16 +77,18 @@ def test_copies_and_exports_are_what_the_model_wrote(app: App, open_page: OpenPa
         expect(button).to_have_attribute("aria-label", "Copied")
         copied.append(chat.page.evaluate("navigator.clipboard.readText()"))
     assert sorted(copied) == sorted([QUESTION, ANSWER, "if (a < b && c) {}"])
-    assert f"\n{ANSWER}\n" in save(chat, chat.list_button("", "save_markdown"), tmp_path).read_text(encoding="utf-8")
+    assert f"\n{ANSWER}\n" in download_file(chat, chat.list_button("", "save_markdown"), tmp_path).read_text(
+        encoding="utf-8"
+    )
 
     client = Client(app.server.url, verbose=False)
     key = app.model.model_id
     message, messages = client.predict(QUESTION, key, "", 0.0, 1.0, 50, api_name="/chat")
     assert message == ""
-    assert [(one["role"], one["content"]) for one in messages] == [("user", QUESTION), ("assistant", ANSWER)]
+    assert [(entry["role"], entry["content"]) for entry in messages] == [("user", QUESTION), ("assistant", ANSWER)]
 
 
-def test_an_answer_is_drawn_as_people_expect(app: App, chat: ChatPage) -> None:
+def test_maths_tables_and_lists_are_rendered(app: App, chat: ChatPage) -> None:
     word = "Donaudampfschifffahrtsgesellschaft" * 3
     app.model.enqueue(
         Reply(
@@ -99,7 +103,9 @@ def test_an_answer_is_drawn_as_people_expect(app: App, chat: ChatPage) -> None:
     expect(answer.locator("p").first).to_contain_text("for $5 and $10")
     table = answer.locator(".phi3-table")
     assert table.evaluate("(box) => box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === 'auto'")
-    assert table.evaluate("(box) => box.querySelector('td').getClientRects()[0].height < 60"), "a word is broken"
+    assert table.evaluate("(box) => box.querySelector('td').getClientRects()[0].height < 60"), (
+        "a word is broken across lines"
+    )
     assert chat.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert answer.locator("ol").evaluate("(list) => getComputedStyle(list).listStyleType") == "decimal"
     for scheme in ("light", "dark"):
@@ -113,24 +119,24 @@ def test_an_answer_is_drawn_as_people_expect(app: App, chat: ChatPage) -> None:
         assert "✓" in shown[0][1]
 
 
-def test_right_to_left_text_reads_from_the_right(app: App, chat: ChatPage) -> None:
+def test_right_to_left_text_has_that_direction_everywhere(app: App, chat: ChatPage) -> None:
     hebrew = "שלום, מה שלומך?"
     app.model.enqueue(Reply(f"{hebrew}\n\n- {hebrew}\n\n| {hebrew} |\n|---|\n| 1 |\n\nplain"))
     expect(chat.message).to_have_attribute("dir", "auto")
     chat.answer(f"{hebrew}\nplain")
     for selector in ("p >> nth=0", "ul", "li", "table", "th"):
-        assert chat.answers.last.locator(selector).evaluate("(one) => getComputedStyle(one).direction") == "rtl"
-    assert chat.answers.last.locator("p >> nth=1").evaluate("(one) => getComputedStyle(one).direction") == "ltr"
-    assert chat.chats.first.evaluate("(one) => getComputedStyle(one).direction") == "rtl"
+        assert chat.answers.last.locator(selector).evaluate("(element) => getComputedStyle(element).direction") == "rtl"
+    assert chat.answers.last.locator("p >> nth=1").evaluate("(element) => getComputedStyle(element).direction") == "ltr"
+    assert chat.chats.first.evaluate("(element) => getComputedStyle(element).direction") == "rtl"
     lines = chat.questions.last.evaluate(
         """(question) => {
           const range = document.createRange();
           const text = question.firstChild;
-          return [0, text.length - 1].map((at) => {
-            range.setStart(text, at);
-            range.setEnd(text, at + 1);
+          return [0, text.length - 1].map((offset) => {
+            range.setStart(text, offset);
+            range.setEnd(text, offset + 1);
             return range.getBoundingClientRect().x - question.getBoundingClientRect().x;
           });
         }"""
     )
-    assert lines[0] > 100 > lines[1], "the first line begins on the right, the second on the left"
+    assert lines[0] > 100 > lines[1], "the first line must begin on the right, the second on the left"

@@ -1,4 +1,4 @@
-"""A model that comes with code is listed, but not loaded until the administrator approves its files on the page."""
+"""Tests that a model with its own code is listed, but not loaded until the administrator approves its files on the page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +17,17 @@ NAME = "somebodys-model"
 
 @pytest.fixture
 def folder(app: App, tmp_path: Path) -> Iterator[Path]:
-    """The folder of a model that has not been approved, the newest of the app's store."""
+    """Log an unapproved model, the newest in the app's store, and yield its folder."""
     uri = f"sqlite:///{app.server.home / 'mlflow.db'}"
     logged = log_scripted_model(uri, tmp_path, NAME)
     yield Path(str(Catalogue(uri).find(logged.model_id).folder))
     MlflowClient(uri).delete_logged_model(logged.model_id)
 
 
-def test_code_runs_only_after_approval_of_the_files_that_were_shown(
-    app: App, folder: Path, open_page: OpenPage
-) -> None:
+def test_code_runs_only_after_approval_of_the_displayed_files(app: App, folder: Path, open_page: OpenPage) -> None:
     chat = open_page()
     before = {process.pid for process in app.server.model_processes()}
-    expect(chat.status.locator(".phi3-model-name")).to_have_text("scripted-one")  # the newest that may be loaded
+    expect(chat.status.locator(".phi3-model-name")).to_have_text("scripted-one")  # the newest model that may be loaded
     chat.open_models()
     row = chat.models.get_by_role("option").filter(has_text=NAME)
     expect(row).to_contain_text("not loaded: brings its own code")
@@ -54,7 +52,7 @@ def test_code_runs_only_after_approval_of_the_files_that_were_shown(
     expect(chat.page.get_by_text("files have changed since they were shown")).to_be_visible()
     assert not chat.status.locator(".loaded").count()
 
-    # The button ignores clicks until its event has ended, which the page does not show. After a reload, it is idle.
+    # The button ignores clicks until its event has ended, which the page does not show. A reload resets it.
     chat.page.reload()
     chat.message.wait_for(timeout=LOAD)
     chat.show_tab("model")

@@ -1,4 +1,4 @@
-"""Two servers on one store behind the documented proxies: MLflow on PostgreSQL, TLS, and a path that the proxy strips."""
+"""Tests for two servers on one store behind the documented proxies, with PostgreSQL, TLS and a path prefix that the proxy strips."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ from tests.support.postgres import running_postgres
 from tests.support.proxies import Proxy, running_caddy, running_nginx
 from tests.support.tracking_server import Server as TrackingServer
 
-KEY = {"Authorization": "Bearer anna.key"}
+API_KEY_HEADERS = {"Authorization": "Bearer anna.key"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @contextmanager
 def _connect(proxy: Proxy, server: str = "") -> Iterator[httpx.Client]:
-    """Yield a client that trusts the proxy's certificate; `server` is the value of the cookie that selects a server."""
+    """Yield an HTTP client that trusts the proxy's certificate; `server` is the value of the session-affinity cookie."""
     context = ssl.create_default_context(cafile=str(proxy.authority))
     with httpx.Client(base_url=proxy.url, verify=context, timeout=60) as client:
         if server:
@@ -99,16 +99,16 @@ def _is_served(client: httpx.Client) -> bool:
 
 
 def _find_cookies(deployment: Deployment) -> list[str]:
-    """Return a cookie value for each server, in their order."""
-    found = dict[str, str]()
+    """Return a session-affinity cookie value for each server, in the order of the servers."""
+    cookies = dict[str, str]()
     with _connect(deployment.nginx) as client:
         for number in range(100):
             value = f"server-{number}"
             client.get(f"health?{value}", headers={"Cookie": f"phi3_server={value}"})
-            found.setdefault(deployment.nginx.upstreams("GET")[-1], value)
-            if len(found) == 2:
+            cookies.setdefault(deployment.nginx.upstreams("GET")[-1], value)
+            if len(cookies) == 2:
                 break
-    return [found[address] for address in deployment.addresses]
+    return [cookies[address] for address in deployment.addresses]
 
 
 def _open(deployment: Deployment, new_visitor: NewVisitor, server: str) -> ChatPage:
@@ -124,7 +124,7 @@ def _open(deployment: Deployment, new_visitor: NewVisitor, server: str) -> ChatP
 
 def test_a_user_finds_the_same_chats_on_both_servers(deployment: Deployment, new_visitor: NewVisitor) -> None:
     first, second = (_open(deployment, new_visitor, cookie) for cookie in _find_cookies(deployment))
-    # A page is ready before nginx has logged what it sent.
+    # nginx may log a request only after the page is ready.
     wait_until(lambda: set(deployment.addresses) <= set(deployment.nginx.upstreams("POST")))
 
     first.answer("Asked at the first server")
@@ -144,9 +144,7 @@ def test_a_user_finds_the_same_chats_on_both_servers(deployment: Deployment, new
 
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
-def test_a_proxy_streams_sticks_to_one_server_and_survives_its_failure(
-    deployment: Deployment, name: str, tmp_path: Path
-) -> None:
+def test_a_proxy_streams_and_keeps_a_client_on_one_server(deployment: Deployment, name: str, tmp_path: Path) -> None:
     gate = deployment.model.create_gate()
     deployment.model.enqueue(Reply("Once upon ", gate, "a time."))
     with ExitStack() as running:
@@ -157,7 +155,7 @@ def test_a_proxy_streams_sticks_to_one_server_and_survives_its_failure(
         )
         client = running.enter_context(_connect(proxy))
         cookies = {client.get("health").headers.get("set-cookie") for _ in range(3)}
-        assert cookies == {None}, "it was set by the first request"
+        assert cookies == {None}, "the cookie is set again after the first request"
         assert client.cookies.get("phi3_server")
         assert client.get(proxy.url.removesuffix("/")).headers["location"].endswith("/llm/")
         assert client.get("config").status_code == 401
@@ -165,42 +163,44 @@ def test_a_proxy_streams_sticks_to_one_server_and_survives_its_failure(
         logged_in = client.post("login", data={"username": "anna", "password": "one"}, headers=origin)
         assert "; Secure" in logged_in.headers["set-cookie"]
         assert client.get("config").json()["root"] == proxy.url.removesuffix("/")
-        assert all(client.get("config").status_code == 200 for _ in range(5)), "the login is known to one server only"
+        assert all(client.get("config").status_code == 200 for _ in range(5)), (
+            "a request went to the server without the login"
+        )
 
         body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "A story?"}]}
-        with client.stream("POST", "v1/chat/completions", json=body, headers=KEY) as response:
+        with client.stream("POST", "v1/chat/completions", json=body, headers=API_KEY_HEADERS) as response:
             text = response.iter_text()
-            assert any("upon" in part for part in text), "while the model writes"
+            assert any("upon" in part for part in text), "the answer is not streamed"
             gate.open()
             assert "[DONE]" in "".join(text)
 
 
-def test_the_health_check_of_the_image_passes_for_a_server_that_runs(deployment: Deployment) -> None:
+def test_the_health_check_of_the_image_passes_only_for_a_running_server(deployment: Deployment) -> None:
     _, *arguments = health_check()
     for address, code in ((deployment.addresses[0], 0), (f"127.0.0.1:{find_free_port()}", 1)):
         command = [sys.executable, *(part.replace("127.0.0.1:7860", address) for part in arguments)]
         assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == code
 
 
-def test_one_server_at_a_time_sets_up_the_store(deployment: Deployment, tmp_path: Path) -> None:
-    together, inside, most = threading.Barrier(2), list[str](), list[int]()
+def test_only_one_server_at_a_time_sets_up_the_store(deployment: Deployment, tmp_path: Path) -> None:
+    barrier, active, active_counts = threading.Barrier(2), list[str](), list[int]()
 
     def set_up(name: str) -> None:
         settings = Settings.read({"PHI3_UI_HOME": str(tmp_path / name), "MLFLOW_TRACKING_URI": deployment.store})
-        together.wait(60)
+        barrier.wait(60)
         with exclusive(settings, lambda: None):
-            inside.append(name)
-            most.append(len(inside))
-            time.sleep(0.2)  # time that the setup takes
-            inside.remove(name)
+            active.append(name)
+            active_counts.append(len(active))
+            time.sleep(0.2)  # simulates the setup
+            active.remove(name)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(set_up, ("a", "b")))
 
-    assert most == [1, 1]
+    assert active_counts == [1, 1]
 
 
-def test_users_of_a_failed_server_move_to_the_other(deployment: Deployment) -> None:
+def test_users_of_a_failed_server_fail_over_to_the_other(deployment: Deployment) -> None:
     cookies = _find_cookies(deployment)
     os.kill(deployment.servers[1].process.pid, signal.SIGKILL)
     deployment.servers[1].process.wait()
@@ -209,4 +209,4 @@ def test_users_of_a_failed_server_move_to_the_other(deployment: Deployment) -> N
         assert client.get("").status_code == 200
         assert deployment.nginx.upstreams("GET")[-1].endswith(deployment.addresses[0])
         body = {"model": "scripted", "messages": [{"role": "user", "content": "Still there?"}]}
-        assert client.post("v1/chat/completions", json=body, headers=KEY).status_code == 200
+        assert client.post("v1/chat/completions", json=body, headers=API_KEY_HEADERS).status_code == 200

@@ -1,4 +1,4 @@
-"""The usage tab, the view of all usage, and replays, at desktop and phone widths."""
+"""Tests for the usage tab, the view of all usage, and replays, at desktop and phone widths."""
 
 import re
 
@@ -14,18 +14,18 @@ FRANCE, SPAIN = "What is the capital of France?", "And of Spain?"
 LIST = "Two towns:\n\n1. **Paris**\n2. Lyon"
 
 
-def pairs(chat: ChatPage) -> dict[str, str]:
-    """Return the metrics of the usage tab by name."""
+def read_metrics(chat: ChatPage) -> dict[str, str]:
+    """Return the metrics in the usage tab, by name."""
     names, values = (chat.usage.locator(f"dl {tag}").all_text_contents() for tag in ("dt", "dd"))
     return dict(zip(names, values, strict=True))
 
 
 def is_covered(part: Locator) -> bool:
-    """Whether a view hides this part of the chat from sight, keyboard and screen readers."""
+    """Return whether a view hides this part of the chat from sight, keyboard and screen readers."""
     return bool(part.evaluate("(element) => getComputedStyle(element).visibility === 'hidden'"))
 
 
-def overflows(view: Locator) -> bool:
+def has_horizontal_overflow(view: Locator) -> bool:
     return bool(
         view.evaluate(
             "(view) => document.documentElement.scrollWidth > innerWidth || view.scrollWidth > view.clientWidth"
@@ -33,16 +33,16 @@ def overflows(view: Locator) -> bool:
     )
 
 
-def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_page: OpenPage) -> None:
+def test_usage_is_shown_for_the_answer_the_chat_and_all_chats(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Paris.", usage=(37, 8)), Reply("Madrid.", usage=(65, 76)))
     chat = open_page(viewport=PHONE)
     chat.answer(FRANCE)
     chat.answer(SPAIN)
     expect(chat.usage.locator("em").first).to_have_text("2 answers")
-    figures = pairs(chat)
-    assert (figures["tokens"], figures["Completion"], figures["Answers"]) == ("141", "76", "2")
-    assert (figures["Prompt tokens"], figures["Completion tokens"]) == ("102", "84")
-    assert re.fullmatch(r"[\d,]+ of 8,192", figures["Context used"])
+    metrics = read_metrics(chat)
+    assert (metrics["tokens"], metrics["Completion"], metrics["Answers"]) == ("141", "76", "2")
+    assert (metrics["Prompt tokens"], metrics["Completion tokens"]) == ("102", "84")
+    assert re.fullmatch(r"[\d,]+ of 8,192", metrics["Context used"])
     assert chat.usage_rows()["Total tokens"] == ["141", "186"]
     assert chat.usage.locator(".phi3-speeds li").count() == 2
 
@@ -70,20 +70,20 @@ def check_all_usage(chat: ChatPage) -> Locator:
     view = chat.page.locator("#phi3-usage-view")
     expect(view.get_by_role("heading", name="All my usage")).to_be_focused()
     assert is_covered(chat.message)
-    assert not overflows(view)
+    assert not has_horizontal_overflow(view)
     for title in ("Tokens by day", "Time to first token, median", "Tokens/s, median", "Tokens by answer"):
         expect(view.get_by_role("figure", name=title)).to_be_visible()
     chart = view.get_by_role("figure", name="Tokens by answer")
     for text in ("Tokens", "Answer", "150"):
         expect(chart.locator(".plot").get_by_text(text, exact=True)).to_be_visible()
     expect(chart.locator("tbody tr").last.locator("td")).to_have_text(["0", "65", "76"])
-    expect(view.locator(".measures i")).to_have_count(0)  # a single model has nothing to be compared with
+    expect(view.locator(".measures i")).to_have_count(0)  # there is nothing to compare a single model with
     charts = [view.get_by_role("figure", name=title) for title in ("Tokens by day", "Tokens/s by answer")]
     bars = [bar for chart in charts for bar in chart.locator(".bar i").all()] + chat.usage.locator(
         ".phi3-speeds i"
     ).all()
     colors = {bar.evaluate("(bar) => getComputedStyle(bar).backgroundColor") for bar in bars}
-    assert len(colors) == 1, "an engine has one colour"
+    assert len(colors) == 1, "one engine has several colours"
     expect(view.locator("tfoot")).to_have_text("Total210284")
 
     chat.page.keyboard.press("Escape")
@@ -113,7 +113,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: O
     for size in (PHONE, DESKTOP):
         chat.page.set_viewport_size(size)
         check_both_sides(view)
-        assert not overflows(view)
+        assert not has_horizontal_overflow(view)
 
     view.get_by_role("button", name="Close").click()
     expect(view).to_be_hidden()
