@@ -8,7 +8,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat, StartedTurn
-from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, ask, reserve, run_together, start
+from tests.support.turns import TIMEOUT, WaitingModel, ask, create_answered_chat, reserve, run_together, start
 
 
 def test_only_one_of_many_threads_starts_a_turn() -> None:
@@ -34,13 +34,13 @@ def test_a_second_start_waits_for_the_first_to_finish() -> None:
 
 
 def test_a_turn_that_could_not_be_started_leaves_no_trace() -> None:
-    chat = answered_chat()
-    before = chat.conversation
+    chat = create_answered_chat()
+    conversation = chat.conversation
     started = reserve(chat)
 
     chat.abort_start(started.turn_id)
 
-    assert chat.conversation == before
+    assert chat.conversation == conversation
     assert chat.try_start(ask) is not None
 
 
@@ -56,7 +56,7 @@ def test_a_change_that_fails_does_not_reserve_the_chat() -> None:
 
 
 def test_a_chat_loaded_before_a_question_was_sent_does_not_overwrite_it() -> None:
-    chat = answered_chat()
+    chat = create_answered_chat()
     expected = chat.conversation
     stored = Conversation(expected.tree, expected.leaf)
     started = reserve(chat)
@@ -69,7 +69,7 @@ def test_a_chat_loaded_before_a_question_was_sent_does_not_overwrite_it() -> Non
 
 
 def test_an_unchanged_chat_gets_what_other_pages_added() -> None:
-    chat = answered_chat()
+    chat = create_answered_chat()
     stored = chat.conversation.with_question("from elsewhere").with_answer(Answer("m", "yes"))
 
     assert chat.refresh(chat.conversation, stored)
@@ -136,20 +136,20 @@ def test_the_branch_cannot_change_while_a_turn_is_in_progress() -> None:
 
 
 def test_a_change_that_cannot_be_saved_is_not_made() -> None:
-    chat = answered_chat()
-    before = chat.conversation
+    chat = create_answered_chat()
+    conversation = chat.conversation
 
     def fail(_conversation: Conversation) -> None:
         raise UserError("no_such_chat")
 
     with pytest.raises(UserError):
         chat.apply(Conversation.without_last_turn, fail)
-    assert chat.conversation is before
+    assert chat.conversation is conversation
 
 
 def test_feedback_and_an_answer_that_arrive_together_are_both_kept() -> None:
     for _ in range(50):
-        chat = answered_chat()
+        chat = create_answered_chat()
         rated, started = chat.conversation.turns[0].id, reserve(chat)
 
         run_together(
@@ -162,7 +162,7 @@ def test_feedback_and_an_answer_that_arrive_together_are_both_kept() -> None:
 
 
 def test_feedback_is_saved_in_the_order_in_which_it_is_shown() -> None:
-    chat, saved = answered_chat(), list[Feedback | None]()
+    chat, saved = create_answered_chat(), list[Feedback | None]()
     turn_id = chat.conversation.turns[0].id
 
     def toggle(before: Feedback | None) -> Feedback | None:
@@ -175,7 +175,7 @@ def test_feedback_is_saved_in_the_order_in_which_it_is_shown() -> None:
 
 
 def test_unchanged_feedback_is_not_saved_again() -> None:
-    chat, saved = answered_chat(), list[Feedback | None]()
+    chat, saved = create_answered_chat(), list[Feedback | None]()
 
     chat.update_feedback(chat.conversation.turns[0].id, lambda before: before, saved.append)
 

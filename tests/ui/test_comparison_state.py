@@ -16,29 +16,29 @@ TIMEOUT = 30
 SIDES = (Contestant("m-1"), Contestant("m-2", "creative"), Contestant("m-3"))
 
 
-def answer(comparison: Comparison, asked: AskedRound) -> None:
+def answer(comparison: Comparison, round_: AskedRound) -> None:
     """Answer a round on every side."""
-    for place, position in enumerate(asked.places):
+    for index, position in enumerate(round_.places):
         contestant = comparison.contestants[position]
         request = TurnRequest(
             float(len(comparison.rounds)),
             contestant.model_id,
             contestant.system,
             GenerationParams(temperature=0.9 if contestant.preset else 0.5),
-            round=RoundPlace(asked.id, place, len(asked.places), asked.is_blind),
+            round=RoundPlace(round_.id, index, len(round_.places), round_.is_blind),
         )
         chat = comparison.chats[position]
-        started = chat.try_start(partial(Conversation.with_question, question=asked.question, request=request))
+        started = chat.try_start(partial(Conversation.with_question, question=round_.question, request=request))
         assert started
         chat.finish(started.turn_id, Answer(contestant.model_id, "Because.", finish_reason="stop"))
 
 
 def ask(comparison: Comparison, question: str, is_blind: bool = True) -> AskedRound:
-    asked = comparison.try_start(question, is_blind)
-    assert asked
-    answer(comparison, asked)
+    round_ = comparison.try_start(question, is_blind)
+    assert round_
+    answer(comparison, round_)
     comparison.finish()
-    return asked
+    return round_
 
 
 def test_sides_are_shuffled_in_each_blind_round_only() -> None:
@@ -49,50 +49,50 @@ def test_sides_are_shuffled_in_each_blind_round_only() -> None:
 
 
 def test_only_one_round_runs_at_a_time() -> None:
-    comparison, together = Comparison(SIDES), threading.Barrier(2)
+    comparison, barrier = Comparison(SIDES), threading.Barrier(2)
 
     def start(question: str) -> AskedRound | None:
-        together.wait(TIMEOUT)
+        barrier.wait(TIMEOUT)
         return comparison.try_start(question, True)
 
     with ThreadPoolExecutor(2) as pool:
         started = list(pool.map(start, ("one", "two")))
 
-    assert sum(one is not None for one in started) == 1
+    assert sum(result is not None for result in started) == 1
     assert len(comparison.rounds) == 1
 
 
-def test_stop_and_finish_at_the_same_time_leave_an_ended_round() -> None:
+def test_concurrent_stop_and_finish_leave_an_ended_round() -> None:
     for _ in range(50):
-        comparison, together = Comparison(SIDES), threading.Barrier(2)
-        asked = comparison.try_start("Why?", True)
-        assert asked
-        answer(comparison, asked)
+        comparison, barrier = Comparison(SIDES), threading.Barrier(2)
+        round_ = comparison.try_start("Why?", True)
+        assert round_
+        answer(comparison, round_)
 
-        def stop(comparison: Comparison = comparison, together: threading.Barrier = together) -> None:
-            together.wait(TIMEOUT)
+        def stop(comparison: Comparison = comparison, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(TIMEOUT)
             comparison.stop()
 
         thread = threading.Thread(target=stop)
         thread.start()
-        together.wait(TIMEOUT)
+        barrier.wait(TIMEOUT)
         comparison.finish()
         thread.join(TIMEOUT)
         assert not comparison.is_running
-        assert comparison.rounds == (asked,)
+        assert comparison.rounds == (round_,)
         assert ask(comparison, "And then?")
         assert not comparison.is_stopped()
 
 
-def test_one_answer_is_stopped_or_all() -> None:
+def test_one_answer_or_all_can_be_stopped() -> None:
     comparison = Comparison(SIDES)
-    asked = comparison.try_start("Why?", True)
-    assert asked
+    round_ = comparison.try_start("Why?", True)
+    assert round_
     comparison.stop(9)
     assert not any(comparison.is_stopped(position) for position in range(3))
     comparison.stop(1)
     assert [comparison.is_stopped(position) for position in range(3)].count(True) == 1
-    assert comparison.is_stopped(asked.places[1])
+    assert comparison.is_stopped(round_.places[1])
     assert not comparison.is_stopped()
     comparison.stop()
     assert comparison.is_stopped()
@@ -110,19 +110,19 @@ def test_a_comparison_is_restored_with_its_rounds_and_each_sides_history() -> No
     comparison = Comparison(SIDES)
     first, second = ask(comparison, "Why?"), ask(comparison, "And then?", is_blind=False)
     tree = list[Turn]()
-    for index in range(2):  # in the order of their times
+    for index in range(2):  # in chronological order
         tree += [chat.conversation.tree[index] for chat in comparison.chats]
     stored = Conversation(tuple(tree), tree[-1].id)
 
     restored = restore_comparison(comparison.id, stored)
 
     assert restored.contestants == SIDES
-    assert [(one.id, one.question, one.is_blind) for one in restored.rounds] == [
+    assert [(round_.id, round_.question, round_.is_blind) for round_ in restored.rounds] == [
         (first.id, "Why?", True),
         (second.id, "And then?", False),
     ]
-    for before, now in zip(comparison.rounds, restored.rounds, strict=True):
-        assert restored.find_turns(now) == comparison.find_turns(before)
+    for original_round, restored_round in zip(comparison.rounds, restored.rounds, strict=True):
+        assert restored.find_turns(restored_round) == comparison.find_turns(original_round)
     assert [chat.conversation.turns for chat in restored.chats] == [
         chat.conversation.turns for chat in comparison.chats
     ]

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from phi3_ui.ui.event_queue import EventDrivenQueue
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 
 
 class Calls:
@@ -41,7 +41,7 @@ def limit(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def client(calls: Calls, limit: int | None) -> Iterator[Client]:
-    with running(_create_app, calls, limit) as client:
+    with run_app(_create_app, calls, limit) as client:
         yield client
 
 

@@ -54,7 +54,7 @@ def ask(
     ],
 )
 @pytest.mark.parametrize("listens", ["127.0.0.1", "localhost", "::1", "[::1]", "0.0.0.0"])
-def test_the_names_of_this_machine_reach_the_app(host: str | None, listens: str) -> None:
+def test_the_names_of_this_machine_are_accepted(host: str | None, listens: str) -> None:
     assert ask(host, {"GRADIO_SERVER_NAME": listens}).text == "done"
 
 
@@ -98,13 +98,13 @@ def test_the_forwarded_host_must_be_allowed_too() -> None:
     assert ask("127.0.0.1:7860", {"PHI3_UI_HOSTS": "chat.example"}, headers=forwarded).text == "done"
 
 
-def test_addresses_of_other_machines_are_for_apps_that_listen_on_them() -> None:
+def test_other_addresses_are_accepted_only_by_apps_that_listen_on_them() -> None:
     for host in ("192.0.2.7:7860", "[2001:db8::1]"):
         assert ask(host).status_code == 421
         assert ask(host, EVERYWHERE).text == "done"
 
 
-def test_an_app_that_others_reach_knows_its_machine_and_the_name_that_it_listens_on(
+def test_an_app_reachable_by_others_accepts_its_machines_name_and_the_name_it_listens_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "Anna-PC.lan")
@@ -150,10 +150,10 @@ def test_a_post_of_another_sites_page_is_refused(
     headers: dict[str, str], is_refused: bool, settings: dict[str, str]
 ) -> None:
     assert ask("localhost:7860", settings, "POST", headers).status_code == (403 if is_refused else 200)
-    assert ask("localhost:7860", settings, headers=headers).text == "done", "a link"
+    assert ask("localhost:7860", settings, headers=headers).text == "done", "a link is allowed"
 
 
-def test_a_request_in_a_language_is_refused_in_it() -> None:
+def test_a_refusal_is_in_the_language_of_the_request() -> None:
     assert "reporniți-o" in ask("evil.example", headers={"Accept-Language": "ro"}).text
 
 

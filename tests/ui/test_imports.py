@@ -52,7 +52,7 @@ def imports(store: ConversationStore, tmp_path: Path) -> Iterator[Imports]:
 
 
 def _chat(title: str, *questions: str, **fields: Any) -> dict[str, Any]:
-    return {"title": title, "messages": [{"role": "user", "content": one} for one in questions], **fields}
+    return {"title": title, "messages": [{"role": "user", "content": question} for question in questions], **fields}
 
 
 def _begin(imports: Imports, chats: object, person: Person = ANNA) -> ImportJob:
@@ -62,10 +62,10 @@ def _begin(imports: Imports, chats: object, person: Person = ANNA) -> ImportJob:
 
 
 def _list_titles(store: ConversationStore, person: Person = ANNA) -> set[str]:
-    return {one.title for one in store.history.list_conversations(person.user_id)}
+    return {summary.title for summary in store.history.list_conversations(person.user_id)}
 
 
-def test_the_result_says_exactly_what_was_stored_and_what_was_not_and_why(
+def test_the_result_states_what_was_stored_what_was_not_and_why(
     imports: Imports, store: ConversationStore, writer: Writer, tmp_path: Path
 ) -> None:
     picture = {"title": "P", "messages": [{"role": "user", "content": "a", "images": ["x"]}]}
@@ -95,7 +95,7 @@ def test_a_file_without_chats_is_refused_in_one_sentence(imports: Imports) -> No
     assert "no readable chat (it contains no messages)" in render_import("en", job.state)["title"]
 
 
-def test_a_chat_that_the_store_refuses_is_not_reported_as_imported(
+def test_a_chat_that_the_store_rejects_is_not_reported_as_imported(
     imports: Imports, store: ConversationStore, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder_module, "_RETRY_FIRST", 0.01)
@@ -114,52 +114,52 @@ def test_a_chat_that_the_store_refuses_is_not_reported_as_imported(
     assert _list_titles(store) == {"B"}
 
 
-def test_cancelling_leaves_out_the_chat_that_is_being_written_and_all_after_it(
+def test_cancelling_drops_the_chat_being_written_and_all_later_ones(
     imports: Imports, store: ConversationStore, writer: Writer
 ) -> None:
-    reached, go_on = threading.Event(), threading.Event()
+    reached, may_continue = threading.Event(), threading.Event()
 
     def wait_in_second(step: Step) -> None:
         if isinstance(step, TurnRecord) and step.turn.question == "3":
             reached.set()
-            assert go_on.wait(TIMEOUT)
+            assert may_continue.wait(TIMEOUT)
 
     writer.on_write = wait_in_second
     job = _begin(imports, [_chat("A", "1"), _chat("B", "2", "3", "4"), _chat("C", "5")])
     assert reached.wait(TIMEOUT)
     job.cancel()
     assert job.wait(TIMEOUT)
-    go_on.set()
+    may_continue.set()
 
     assert (job.state.chats, job.state.turns, job.state.is_cancelled) == (1, 1, True)
     assert "cancelled" in render_import("en", job.state)["detail"]
     assert _list_titles(store) == {"A"}
     assert store.recorder.flush(TIMEOUT)
-    deleted = [one.conversation_id for one in writer.written if isinstance(one, ConversationDeletion)]
+    deleted = [step.conversation_id for step in writer.written if isinstance(step, ConversationDeletion)]
     assert len(deleted) == 1
-    assert {one.turn.question for one in writer.written if isinstance(one, TurnRecord)} <= {"1", "2", "3"}
+    assert {step.turn.question for step in writer.written if isinstance(step, TurnRecord)} <= {"1", "2", "3"}
 
 
-def test_the_end_of_the_app_keeps_the_chat_that_is_being_written_in_the_journal(
+def test_shutdown_keeps_the_chat_being_written_in_the_journal(
     imports: Imports, store: ConversationStore, writer: Writer
 ) -> None:
-    reached, go_on = threading.Event(), threading.Event()
+    reached, may_continue = threading.Event(), threading.Event()
 
     def wait_at_first(_: Step) -> None:
         reached.set()
-        assert go_on.wait(TIMEOUT)
+        assert may_continue.wait(TIMEOUT)
 
     writer.on_write = wait_at_first
     _begin(imports, [_chat("A", "1", "2"), _chat("B", "3")])
     assert reached.wait(TIMEOUT)
     imports.close(TIMEOUT)
-    go_on.set()
+    may_continue.set()
     assert store.recorder.flush(TIMEOUT)
     assert len(writer.list_turns("anna")) == 2
     assert _list_titles(store) == {"A"}
 
 
-def test_another_persons_import_ends_while_10000_turns_are_imported(
+def test_another_users_import_finishes_while_10000_turns_are_imported(
     imports: Imports, store: ConversationStore, writer: Writer
 ) -> None:
     both_pending = threading.Event()
@@ -174,27 +174,27 @@ def test_another_persons_import_ends_while_10000_turns_are_imported(
     assert short.wait(TIMEOUT)
     assert long.wait(10 * TIMEOUT)
     assert (short.state.turns, long.state.turns) == (3, 10_000)
-    order = [one.visitor_id for one in writer.written if isinstance(one, TurnRecord)]
-    assert max(place for place, owner in enumerate(order) if owner == "bob") < 20
+    order = [step.visitor_id for step in writer.written if isinstance(step, TurnRecord)]
+    assert max(index for index, owner in enumerate(order) if owner == "bob") < 20
 
 
-def test_each_person_has_one_import_at_a_time_and_an_address_four(imports: Imports, writer: Writer) -> None:
-    go_on = threading.Event()
-    writer.on_write = lambda _: wait_for(go_on)
+def test_imports_are_limited_to_one_per_user_and_four_per_address(imports: Imports, writer: Writer) -> None:
+    may_continue = threading.Event()
+    writer.on_write = lambda _: wait_for(may_continue)
     visitors = [Person(f"visitor-{number}", "192.0.2.1") for number in range(5)]
     jobs = [_begin(imports, _chat("A", "1"), person) for person in visitors[:4]]
     for person in (visitors[0], visitors[4]):
         with pytest.raises(UserError, match="already being imported"):
             _begin(imports, _chat("A", "1"), person)
-    go_on.set()
+    may_continue.set()
     assert all(job.wait(TIMEOUT) for job in jobs)
     imports.close(TIMEOUT)  # joins the threads
     assert not imports._running
 
 
-def test_two_threads_cannot_begin_two_imports_of_one_person(imports: Imports, writer: Writer) -> None:
-    go_on = threading.Event()
-    writer.on_write = lambda _: wait_for(go_on)
+def test_two_threads_cannot_begin_two_imports_of_one_user(imports: Imports, writer: Writer) -> None:
+    may_continue = threading.Event()
+    writer.on_write = lambda _: wait_for(may_continue)
     outcomes = list[object]()
 
     def begin() -> None:
@@ -204,7 +204,7 @@ def test_two_threads_cannot_begin_two_imports_of_one_person(imports: Imports, wr
             outcomes.append(error.code)
 
     run_together(*[begin] * 8)
-    go_on.set()
+    may_continue.set()
     assert sorted(map(str, outcomes)).count("import_running") == 7
 
 
@@ -222,7 +222,7 @@ class Upload:
         return self._messages.pop(0)
 
     def stall(self) -> "Upload":
-        """Nothing follows the chunks."""
+        """Make the body end without a final message."""
         self._messages.pop()
         return self
 
@@ -242,21 +242,22 @@ class Upload:
 
 def test_a_file_belongs_to_the_page_whose_tab_sends_it(imports: Imports, store: ConversationStore) -> None:
     pages = OpenPages(0)
-    mine, other = (pages.get(key, "en", login) for key, login in (("a", None), ("b", "anna")))
+    page, other = (pages.get(key, "en", login) for key, login in (("a", None), ("b", "anna")))
     pages.claim_tab("a", None, TAB, "client")
     pages.claim_tab("b", "anna", "1" * 32, "client")
     route = ImportRoute(pages, imports, None)
     content = json.dumps(_chat("A", "1")).encode()
 
-    for tab in ("", "2" * 32, "1" * 32, TAB[:-1], f"{TAB}0"):  # no tab, another user's without the login, and guesses
+    # no tab, another user's tab without the login, and guesses
+    for tab in ("", "2" * 32, "1" * 32, TAB[:-1], f"{TAB}0"):
         status, body = Upload(content, tab=tab).send(route)
         assert (status, "Reîncărcați-o" in body) == (403, True), tab
     assert Upload(content[:5], content[5:]).send(route) == (202, "{}")
 
-    job = imports.find(mine.user_id)
+    job = imports.find(page.user_id)
     assert job
     assert job.wait(TIMEOUT)
-    assert _list_titles(store, mine.person) == {"A"}
+    assert _list_titles(store, page.person) == {"A"}
     assert imports.find(other.user_id) is None
     assert _list_titles(store, other.person) == set()
     assert Upload(content, tab="1" * 32).send(ImportRoute(pages, imports, lambda _: "bob"))[0] == 403
@@ -281,7 +282,7 @@ def test_an_upload_that_breaks_or_stalls_leaves_nothing(
     assert Upload(json.dumps(_chat("A", "1")).encode()).send(route)[0] == 202
 
 
-def test_what_goes_wrong_unexpectedly_is_reported_and_frees_the_person(
+def test_an_unexpected_error_is_reported_and_allows_another_import(
     imports: Imports, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(file: io.IOBase) -> Iterator[object]:

@@ -57,7 +57,7 @@ def test_a_page_keeps_its_session_and_shares_it_with_none() -> None:
     assert pages.get("b", "en").current is not session.current
 
 
-def test_pages_that_open_at_once_get_one_session_each() -> None:
+def test_pages_that_open_concurrently_get_one_session_each() -> None:
     pages, opened = OpenPages(LONG), list[tuple[str, Session]]()
 
     run_together(*[lambda key=key: opened.append((key, pages.get(key, "en"))) for key in "abababab"])
@@ -65,13 +65,13 @@ def test_pages_that_open_at_once_get_one_session_each() -> None:
     assert {(key, id(session)) for key, session in opened} == {(key, id(pages.get(key, "en"))) for key in "ab"}
 
 
-def test_a_login_identifies_the_user_whatever_the_browser_holds() -> None:
+def test_a_login_identifies_the_user_regardless_of_the_browsers_secret() -> None:
     pages = OpenPages(LONG)
-    anna, bob, nobody = (pages.get("page", "en", login) for login in ("anna", "bob", None))
+    anna, bob, visitor = (pages.get("page", "en", login) for login in ("anna", "bob", None))
     anna.identify("a" * 48)
 
     assert (anna.user_id, bob.user_id) == ("anna", "bob")
-    assert len({id(anna), id(bob), id(nobody)}) == 3
+    assert len({id(anna), id(bob), id(visitor)}) == 3
     assert pages.get("page", "en", "anna") is anna
 
 
@@ -86,29 +86,29 @@ def test_all_answers_are_stopped_and_stored_when_the_app_ends() -> None:
     pages.stop_all(TIMEOUT)
 
     assert [answer.finish_reason for answer in stored] == ["cancelled", "cancelled"]
-    assert pages.get("late", "en").is_closed(), "nothing more is started"
+    assert pages.get("late", "en").is_closed(), "no more answers are started"
 
 
 # A lost connection
 
 
-def answering(pages: OpenPages, key: str) -> tuple[Session, RunningTurn]:
+def open_answering_page(pages: OpenPages, key: str) -> tuple[Session, RunningTurn]:
     """Return a page with an answer in progress."""
     session = pages.get(key, "en")
     return session, start(session.current, WaitingModel())
 
 
-def lose(pages: OpenPages, key: str) -> None:
+def lose_connection(pages: OpenPages, key: str) -> None:
     pages.open_stream(key)
     pages.close_stream(key, is_lost=True)
 
 
 def test_an_answer_is_stopped_at_the_end_of_the_grace_period_and_the_page_is_kept() -> None:
     pages = OpenPages(grace_seconds=0)
-    session, turn = answering(pages, "a")
-    other = answering(pages, "b")[1]
+    session, turn = open_answering_page(pages, "a")
+    other = open_answering_page(pages, "b")[1]
 
-    lose(pages, "a")
+    lose_connection(pages, "a")
 
     assert turn.wait(TIMEOUT)
     assert pages.get("a", "en") is session
@@ -119,9 +119,9 @@ def test_an_answer_is_stopped_at_the_end_of_the_grace_period_and_the_page_is_kep
 
 def test_an_answer_continues_during_the_grace_period() -> None:
     pages = OpenPages(LONG)
-    session, turn = answering(pages, "a")
+    session, turn = open_answering_page(pages, "a")
 
-    lose(pages, "a")
+    lose_connection(pages, "a")
 
     assert session.connection.lost.is_set()
     reading = turn.snapshots(0, session.connection.lost.is_set)
@@ -144,8 +144,8 @@ def test_a_page_is_streamed_while_one_of_its_streams_is_open() -> None:
 
 def test_a_page_that_reconnects_has_lost_nothing(grace_timers: list[threading.Timer]) -> None:
     pages = OpenPages(LONG)
-    session, turn = answering(pages, "a")
-    lose(pages, "a")
+    session, turn = open_answering_page(pages, "a")
+    lose_connection(pages, "a")
     lost = session.connection.lost
 
     pages.open_stream("a")
@@ -174,9 +174,9 @@ def test_a_stream_that_ended_or_has_a_successor_is_not_a_lost_connection(is_lost
 
 def test_the_next_page_of_a_tab_takes_over_its_chats(grace_timers: list[threading.Timer]) -> None:
     pages = OpenPages(LONG)
-    old, turn = answering(pages, "old")
+    old, turn = open_answering_page(pages, "old")
     pages.claim_tab("old", None, TAB, CLIENT)
-    lose(pages, "old")
+    lose_connection(pages, "old")
     new = pages.get("new", "en")
 
     pages.claim_tab("new", None, TAB, CLIENT)
@@ -190,9 +190,9 @@ def test_the_next_page_of_a_tab_takes_over_its_chats(grace_timers: list[threadin
     assert turn.wait(TIMEOUT)
 
 
-def test_a_page_that_is_connected_already_gets_no_grace_period(grace_timers: list[threading.Timer]) -> None:
+def test_an_already_connected_page_gets_no_grace_period(grace_timers: list[threading.Timer]) -> None:
     pages = OpenPages(LONG)
-    turn = answering(pages, "old")[1]
+    turn = open_answering_page(pages, "old")[1]
     pages.claim_tab("old", None, TAB, CLIENT)
     pages.get("new", "en")
     pages.open_stream("new")
@@ -204,9 +204,9 @@ def test_a_page_that_is_connected_already_gets_no_grace_period(grace_timers: lis
     assert turn.wait(TIMEOUT)
 
 
-def test_a_page_that_was_closed_meanwhile_claims_nothing() -> None:
+def test_a_closed_page_cannot_claim_a_tab() -> None:
     pages = OpenPages(LONG)
-    session, turn = answering(pages, "old")
+    session, turn = open_answering_page(pages, "old")
     pages.claim_tab("old", None, TAB, CLIENT)
 
     pages.claim_tab("closed", None, TAB, CLIENT)
@@ -215,9 +215,9 @@ def test_a_page_that_was_closed_meanwhile_claims_nothing() -> None:
     pages.stop_all(TIMEOUT)
 
 
-def test_a_tab_reports_itself_again_and_again() -> None:
+def test_a_tab_may_be_claimed_repeatedly() -> None:
     pages = OpenPages(LONG)
-    session, turn = answering(pages, "a")
+    session, turn = open_answering_page(pages, "a")
 
     for _ in range(3):
         pages.claim_tab("a", None, TAB, CLIENT)
@@ -248,7 +248,7 @@ def test_a_tab_that_closes_stops_its_answers_at_once_and_is_forgotten() -> None:
     session.show_new()
     turns.append(start(session.current, WaitingModel()))
     pages.claim_tab("a", None, TAB, CLIENT)
-    other = answering(pages, "b")[1]
+    other = open_answering_page(pages, "b")[1]
     pages.claim_tab("b", None, "b" * 32, CLIENT)
 
     pages.close_tab(TAB, CLIENT)
@@ -268,7 +268,7 @@ def test_a_tab_that_closes_stops_its_answers_at_once_and_is_forgotten() -> None:
 def test_a_beacon_without_the_secret_of_a_tab_stops_nothing(secret: str) -> None:
     pages = OpenPages(LONG)
     pages.get("unclaimed", "en")
-    session, turn = answering(pages, "a")
+    session, turn = open_answering_page(pages, "a")
     pages.claim_tab("a", None, TAB, CLIENT)
 
     pages.close_tab(secret, CLIENT)
@@ -281,7 +281,7 @@ def test_a_tab_that_reloads_its_page_has_not_closed() -> None:
     clock = Clock()
     pages = OpenPages(LONG, clock)
     pages.start_loading(CLIENT)
-    session, turn = answering(pages, "a")
+    session, turn = open_answering_page(pages, "a")
     pages.claim_tab("a", None, TAB, CLIENT)
     pages.start_loading(CLIENT)
 
@@ -295,7 +295,7 @@ def test_a_tab_that_reloads_its_page_has_not_closed() -> None:
 
 def test_a_page_loaded_by_another_browser_or_loaded_completely_is_not_a_reload() -> None:
     pages = OpenPages(LONG)
-    turn = answering(pages, "a")[1]
+    turn = open_answering_page(pages, "a")[1]
     pages.start_loading(CLIENT)
     pages.claim_tab("a", None, TAB, CLIENT)
     pages.start_loading("127.0.0.2 Browser")
@@ -305,7 +305,7 @@ def test_a_page_loaded_by_another_browser_or_loaded_completely_is_not_a_reload()
     assert turn.wait(TIMEOUT)
 
 
-def test_a_model_is_shared_while_another_users_page_would_ask_it() -> None:
+def test_a_model_is_shared_while_another_users_page_has_selected_it() -> None:
     clock = Clock()
     pages = OpenPages(LONG, clock)
     ana = pages.get("a", "en", "ana")
@@ -322,7 +322,7 @@ def test_a_model_is_shared_while_another_users_page_would_ask_it() -> None:
     assert pages.is_model_shared("m-2", "bob")
 
     clock.now += 400
-    assert not pages.is_model_shared("m-2", "bob"), "its page has been unused for a while"
+    assert not pages.is_model_shared("m-2", "bob"), "its page has been idle for a while"
     pages.get("d", "en", "eve")
     assert pages.is_model_shared("m-2", "bob")
 
@@ -330,20 +330,20 @@ def test_a_model_is_shared_while_another_users_page_would_ask_it() -> None:
 def test_a_page_without_an_event_for_a_day_is_forgotten() -> None:
     clock = Clock()
     pages = OpenPages(LONG, clock)
-    idle, turn = answering(pages, "idle")
-    used = pages.get("used", "en")
+    idle, turn = open_answering_page(pages, "idle")
+    active = pages.get("used", "en")
     clock.now += 20 * 3600
-    assert pages.get("used", "en") is used
+    assert pages.get("used", "en") is active
     clock.now += 20 * 3600
 
     pages.get("new", "en")
 
     assert turn.wait(TIMEOUT)
     assert idle.is_closed()
-    assert pages.get("used", "en") is used
+    assert pages.get("used", "en") is active
 
 
-def test_state_kept_elsewhere_for_a_page_is_dropped_once_no_login_has_the_page() -> None:
+def test_forgotten_pages_are_reported_once_no_login_has_the_page() -> None:
     clock, dropped = Clock(), list[str]()
     pages = OpenPages(0, clock)
     pages.on_forgotten(dropped.append)

@@ -15,7 +15,7 @@ from gradio.server_messages import HeartbeatMessage
 
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page_calls import PageCalls
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 
 _JOIN, _RUN, _CANCEL = (f"/gradio_api/{name}" for name in ("queue/join", "run/predict", "cancel"))
 _FUNCTION = SimpleNamespace(concurrency_id="f", concurrency_limit=None, connection="sse", fn=None)
@@ -66,7 +66,7 @@ class Calls:
 @pytest.fixture
 def calls() -> Iterator[Calls]:
     calls = Calls()
-    with running(calls.create) as calls.client:
+    with run_app(calls.create) as calls.client:
         yield calls
 
 
@@ -104,7 +104,7 @@ def test_another_logins_page_cannot_be_called(calls: Calls) -> None:
     assert not calls.calls.may_stream("nobodys", Request(scope))
 
 
-def test_a_page_stays_its_owners_whatever_others_request(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_of_others_do_not_take_over_a_page(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PAGES", 3)
     monkeypatch.setattr("phi3_ui.ui.page_calls._MAX_CALLS", 1000)
     calls.call(_JOIN, "annas", "anna")
@@ -113,9 +113,9 @@ def test_a_page_stays_its_owners_whatever_others_request(calls: Calls, monkeypat
 
     assert calls.call(_JOIN, "annas", "bob").status_code == 404
     assert calls.call(_JOIN, "annas", "anna").status_code == 200
-    kept = ["annas", "bobs7", "bobs8", "bobs9"]
-    assert sorted(calls.queue.pending_messages_per_session) == kept
-    assert sorted(calls.queue.pending_event_ids_session) == kept
+    expected = ["annas", "bobs7", "bobs8", "bobs9"]
+    assert sorted(calls.queue.pending_messages_per_session) == expected
+    assert sorted(calls.queue.pending_event_ids_session) == expected
 
 
 @pytest.mark.parametrize("is_logged_in", [True, False])
@@ -129,7 +129,7 @@ def test_one_user_cannot_fill_the_queue(calls: Calls, is_logged_in: bool) -> Non
     assert calls.call(_RUN, "page1", login).status_code == 200, "Stop is such a call"
     assert calls.call(_CANCEL, "page1", login).status_code == 200
     calls.end_all()
-    assert calls.call(_JOIN, "page", login).status_code == 429, "their results are unread"
+    assert calls.call(_JOIN, "page", login).status_code == 429, "unread results still count"
     for number in range(6):
         del calls.queue.pending_messages_per_session[f"page{number}"]  # as Gradio does when a stream breaks
     assert calls.call(_JOIN, "page", login).status_code == 200
@@ -144,7 +144,7 @@ def test_one_user_cannot_make_unlimited_concurrent_calls(calls: Calls, monkeypat
 
     assert calls.call(_RUN).status_code == 429
     portal.call(calls.answered.set)
-    assert [one.result(10) for one in waiting] == [200] * 3
+    assert [future.result(10) for future in waiting] == [200] * 3
     assert calls.call(_RUN).status_code == 200
     assert not calls.calls._answered
 
@@ -175,7 +175,7 @@ def test_two_streams_of_a_page_may_end(calls: Calls) -> None:
     assert "page" not in sessions
 
 
-def test_the_stream_of_a_page_that_is_forgotten_ends_without_an_error(calls: Calls) -> None:
+def test_the_stream_of_a_forgotten_page_ends_without_an_error(calls: Calls) -> None:
     calls.call(_JOIN)
     unread = calls.queue.pending_event_ids_session
     assert len(unread["page"]) == 1

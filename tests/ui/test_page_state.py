@@ -11,12 +11,12 @@ from starlette.routing import Mount
 from phi3_ui import server
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from tests.support.asgi_client import running
+from tests.support.asgi_client import run_app
 
 
 def test_a_closed_page_leaves_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FirstRun, "start", lambda self: None)
-    with running(server.create_app, Settings.read({"PHI3_UI_HOME": str(tmp_path)})) as client:
+    with run_app(server.create_app, Settings.read({"PHI3_UI_HOME": str(tmp_path)})) as client:
         routes = [route.app for route in client.app.routes if isinstance(route, Mount)]
         page = next(app for app in routes if isinstance(app, GradioApp))
         pages, holder, blocks = client.app.state.services.pages, page.state_holder, page.get_blocks()
@@ -29,5 +29,5 @@ def test_a_closed_page_leaves_no_state(tmp_path: Path, monkeypatch: pytest.Monke
 
         pages.close_tab("tab of a", "browser")
 
-        for kept in (holder.session_data, holder.time_last_used, blocks.pending_streams, blocks.pending_diff_streams):
-            assert set(kept) == {"b"}
+        for states in (holder.session_data, holder.time_last_used, blocks.pending_streams, blocks.pending_diff_streams):
+            assert set(states) == {"b"}

@@ -55,27 +55,27 @@ def exchange(
     **settings: str,
 ) -> Exchange:
     """Send a body of `filling` in chunks of 64 KiB; its length is declared only by `headers`."""
-    done = Exchange()
+    result = Exchange()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        done.reached_app = True
-        done.body = len(await Request(scope, receive).body())
+        result.reached_app = True
+        result.body = len(await Request(scope, receive).body())
         await PlainTextResponse("ok")(scope, receive, send)
 
-    def pieces() -> Iterator[Message]:
+    def chunks() -> Iterator[Message]:
         for start in range(0, size, 65536):
-            piece = filling * (min(65536, size - start) // len(filling))
-            done.received += len(piece)
-            yield {"type": "http.request", "body": piece, "more_body": start + 65536 < size}
+            chunk = filling * (min(65536, size - start) // len(filling))
+            result.received += len(chunk)
+            yield {"type": "http.request", "body": chunk, "more_body": start + 65536 < size}
         yield {"type": "http.request", "body": b"", "more_body": False}
 
-    messages = pieces()
+    messages = chunks()
 
     async def receive() -> Message:
         return next(messages)
 
     async def send(message: Message) -> None:
-        done.sent.append(message)
+        result.sent.append(message)
 
     scope: Scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "client": (client, 5)}
     scope["headers"] = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
@@ -83,11 +83,11 @@ def exchange(
     middleware._app = app
     with ThreadPoolExecutor() as threads:  # Playwright's event loop may run in this thread
         threads.submit(anyio.run, middleware, scope, receive, send).result()
-    return done
+    return result
 
 
 @pytest.mark.parametrize("declared", [10 * MEGABYTE + 1, 10**30, "-5", "x"])
-def test_a_body_that_declares_to_be_too_large_is_not_read(declared: object) -> None:
+def test_a_body_declared_too_large_is_not_read(declared: object) -> None:
     refused = exchange(size=20 * MEGABYTE, headers={"content-length": str(declared), "accept-language": "ro"})
     assert (refused.status, refused.received, refused.reached_app) == (413, 0, False)
     assert refused.detail.startswith("Depășește 10 MB")
@@ -113,9 +113,9 @@ def test_a_body_that_lies_about_its_length_is_read_up_to_the_limit() -> None:
     ],
 )
 def test_an_import_may_be_larger_than_other_requests(path: str, size: int, status: int) -> None:
-    done = exchange(size=size, path=path, PHI3_UI_MAX_IMPORT_MB="20")
-    assert done.status == status
-    assert done.body == (size if status == 200 else None)
+    result = exchange(size=size, path=path, PHI3_UI_MAX_IMPORT_MB="20")
+    assert result.status == status
+    assert result.body == (size if status == 200 else None)
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/cancel", "/v1/responses"])
@@ -129,9 +129,9 @@ def test_a_body_of_too_many_values_is_not_read_further(path: str) -> None:
     assert exchange(size=9 * MEGABYTE, path="/import", filling=b"{},[").status == 200
 
 
-@pytest.mark.parametrize(("pieces", "status"), [(0, 408), (1, 408), (3, 200)])
-def test_a_body_that_does_not_arrive_is_aborted_but_a_stream_is_not(
-    monkeypatch: pytest.MonkeyPatch, pieces: int, status: int
+@pytest.mark.parametrize(("chunks", "status"), [(0, 408), (1, 408), (3, 200)])
+def test_a_stalled_body_is_aborted_but_a_stream_is_not(
+    monkeypatch: pytest.MonkeyPatch, chunks: int, status: int
 ) -> None:
     monkeypatch.setattr(request_limits, "_GRACE_SECONDS", 0.01)
     monkeypatch.setattr(request_limits, "_SLOWEST", 10)  # each byte earns 0.1 s
@@ -143,7 +143,7 @@ def test_a_body_that_does_not_arrive_is_aborted_but_a_stream_is_not(
             assert await receive() is None
         await PlainTextResponse("ok")(scope, receive, send)
 
-    arriving = [{"type": "http.request", "body": b"x", "more_body": number < 2} for number in range(pieces)]
+    arriving = [{"type": "http.request", "body": b"x", "more_body": number < 2} for number in range(chunks)]
 
     async def receive() -> Message:
         if arriving:
@@ -182,9 +182,9 @@ def test_two_threads_get_no_more_than_the_limit() -> None:
     assert len(waits) == 1600
 
 
-def test_the_limits_are_on_if_the_page_is_reachable_by_others() -> None:
-    personal, shared = Settings.read({}), Settings.read({"GRADIO_SERVER_NAME": "0.0.0.0"})
+def test_the_limits_are_enabled_if_others_can_reach_the_page() -> None:
+    single_user, shared = Settings.read({}), Settings.read({"GRADIO_SERVER_NAME": "0.0.0.0"})
     space = Settings.read({"SPACE_ID": "a/b", "PHI3_UI_HOME": "/data"})
-    assert (personal.requests_per_minute, shared.requests_per_minute) == (0, 3000)
-    assert (personal.max_import_mb, space.max_import_mb) == (200, 50)
-    assert {one.max_request_mb for one in (personal, shared, space)} == {10}
+    assert (single_user.requests_per_minute, shared.requests_per_minute) == (0, 3000)
+    assert (single_user.max_import_mb, space.max_import_mb) == (200, 50)
+    assert {settings.max_request_mb for settings in (single_user, shared, space)} == {10}

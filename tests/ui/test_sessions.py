@@ -12,7 +12,7 @@ from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.session_values import PendingDelete
 from phi3_ui.ui.sessions import Session
-from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, reserve, run_together, start
+from tests.support.turns import TIMEOUT, WaitingModel, create_answered_chat, reserve, run_together, start
 
 
 def test_every_chat_has_a_unique_id() -> None:
@@ -21,7 +21,7 @@ def test_every_chat_has_a_unique_id() -> None:
 
 def test_a_new_chat_comes_before_the_others_and_is_shown() -> None:
     session = Session("en")
-    first = session.show(answered_chat())
+    first = session.show(create_answered_chat())
 
     session.show_new()
 
@@ -36,14 +36,14 @@ def test_an_empty_chat_is_not_followed_by_another() -> None:
     session.show_new()
     assert session.chats == (empty,)
 
-    session.show(answered_chat())
+    session.show(create_answered_chat())
     session.show_new()
 
     assert session.current is empty
     assert len(session.chats) == 2
 
 
-def test_a_chat_opened_twice_at_once_is_kept_once() -> None:
+def test_a_chat_opened_twice_concurrently_is_kept_once() -> None:
     session, chats = Session("en"), [Chat("c" * 32), Chat("c" * 32)]
 
     run_together(*[lambda chat=chat: session.show(chat) for chat in chats])
@@ -54,15 +54,15 @@ def test_a_chat_opened_twice_at_once_is_kept_once() -> None:
 
 def test_adding_a_replay_does_not_undo_a_switch() -> None:
     for _ in range(50):
-        session, replay, opened = Session("en"), answered_chat(), answered_chat()
+        session, replay, other = Session("en"), create_answered_chat(), create_answered_chat()
 
         run_together(
             partial(session.add, replay),
-            partial(session.show, opened),
+            partial(session.show, other),
         )
 
-        assert session.current is opened
-        assert {replay, opened} <= set(session.chats)
+        assert session.current is other
+        assert {replay, other} <= set(session.chats)
 
 
 def test_many_chats_of_a_page_are_dropped_but_not_busy_ones() -> None:
@@ -70,7 +70,7 @@ def test_many_chats_of_a_page_are_dropped_but_not_busy_ones() -> None:
     busy = session.current
     turn = start(busy, WaitingModel())
     for _ in range(40):
-        session.show(answered_chat())
+        session.show(create_answered_chat())
 
     assert len(session.chats) < 40
     assert session.find_chat(busy.id) is busy
@@ -106,7 +106,7 @@ def test_a_chat_deleted_while_a_turn_is_being_started_is_stopped() -> None:
     assert not chat.is_busy
 
 
-def test_one_replay_at_a_time() -> None:
+def test_only_one_replay_runs_at_a_time() -> None:
     session, replays = Session("en"), list[Replay | None]()
 
     run_together(*[lambda: replays.append(session.try_start_replay(Conversation(), "m"))] * 4)
@@ -125,7 +125,7 @@ def test_one_replay_at_a_time() -> None:
     assert session.try_start_replay(Conversation(), "m") is None
 
 
-def test_a_model_found_late_does_not_replace_the_one_picked_since() -> None:
+def test_a_late_lookup_does_not_replace_the_model_selected_since() -> None:
     session = Session("en")
     slow, fast = (
         ModelEntry(name, f"m-{name}", "", "prompt", "", "python", datetime.now(UTC), None, None, None, "")
@@ -162,25 +162,25 @@ def test_a_deletion_that_expired_does_not_clear_the_next_one() -> None:
 
 
 def test_a_visitor_is_identified_by_a_secret_that_their_id_does_not_reveal() -> None:
-    one, again, other = Session("en"), Session("en"), Session("en")
+    first, second, other = Session("en"), Session("en"), Session("en")
     secret = "a" * 48
-    one.identify(secret)
-    again.identify(secret)
+    first.identify(secret)
+    second.identify(secret)
     other.identify("b" * 48)
 
-    assert one.user_id == again.user_id != other.user_id
-    assert secret not in one.user_id
+    assert first.user_id == second.user_id != other.user_id
+    assert secret not in first.user_id
     assert len({Session("en").user_id for _ in range(5)}) == 5
 
 
 @pytest.mark.parametrize("token", [None, "", "short", "x" * 500, "visitor-' OR 1=1 --------------", "\n" * 30])
 def test_an_invalid_secret_identifies_nobody(token: str | None) -> None:
     session = Session("en")
-    before = session.user_id
+    user_id = session.user_id
 
     session.identify(token)
 
-    assert session.user_id == before
+    assert session.user_id == user_id
 
 
 def test_the_page_that_replaces_another_gets_its_chats_with_their_answers() -> None:
@@ -209,7 +209,7 @@ def test_the_page_that_replaces_another_gets_its_chats_with_their_answers() -> N
     assert all(turn.wait(TIMEOUT) for turn in turns)
 
 
-def test_an_answer_is_drawn_by_one_event_at_a_time() -> None:
+def test_an_answer_is_drawn_by_only_one_event_at_a_time() -> None:
     session = Session("en")
     turn = start(session.current, WaitingModel())
 

@@ -56,7 +56,7 @@ class Model:
 
 
 class CompareApp(App):
-    """The handlers over three models."""
+    """The handlers with three models."""
 
     def __init__(self, **limits: str) -> None:
         super().__init__(**limits)
@@ -105,5 +105,5 @@ def open_compare_app(monkeypatch: pytest.MonkeyPatch) -> CompareApp:
     return app
 
 
-def tells_a_model(text: object) -> bool:
+def reveals_a_model(text: object) -> bool:
     return any(word in str(text) for entry in ENTRIES[:2] for word in (entry.name, entry.name.upper()[:4]))

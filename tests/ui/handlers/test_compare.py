@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 
 from phi3_ui.errors import UserError
-from tests.ui.handlers.compare_app import LONG, REQUEST, CompareApp, open_compare_app, tells_a_model
+from tests.ui.handlers.compare_app import LONG, REQUEST, CompareApp, open_compare_app, reveals_a_model
 from tests.ui.handlers.doubles import TIMEOUT
 
 
@@ -22,19 +22,19 @@ def app(monkeypatch: pytest.MonkeyPatch) -> CompareApp:
 
 def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
     updates = list(app.ask())
-    for one in updates:
-        for round_ in app.view(one)["rounds"]:
+    for update in updates:
+        for round_ in app.view(update)["rounds"]:
             assert round_["hidden"]
-            assert not tells_a_model(round_)
+            assert not reveals_a_model(round_)
             assert all(set(side) == {"text", "state"} for side in round_["sides"])
-        assert not tells_a_model(one.get(app.page.conversations.chat_list, ""))
+        assert not reveals_a_model(update.get(app.page.conversations.chat_list, ""))
     view = app.view(updates[-1])
     (round_,) = view["rounds"]
     assert [side["text"] for side in round_["sides"]] == [LONG, LONG]
     assert round_["choices"] == ["0", "1", "tie", "both_bad"]
 
     after_vote = app.act("vote", round=round_["id"], choice="1", reason=" Clearer. ")
-    assert app.page.usage.panel in after_vote, "these answers count from now on"
+    assert app.page.usage.panel in after_vote, "these metrics count after the vote"
     voted = app.view(after_vote)
 
     (vote,) = app.store.history.votes
@@ -48,11 +48,11 @@ def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
     assert app.session.comparison
     turns = app.session.comparison.find_turns(app.session.comparison.rounds[0])
     assert vote.turn_ids == tuple(turn.id for turn in turns if turn)
-    for place, turn in enumerate(turns):
+    for index, turn in enumerate(turns):
         assert turn
         assert turn.request
         assert turn.request.round
-        assert (turn.request.round.place, turn.request.system) == (place, "Be brief.")
+        assert (turn.request.round.place, turn.request.system) == (index, "Be brief.")
     app.act("vote", round=round_["id"], choice="0")
     assert app.warnings == ["This round already has a vote. Ask another question to vote again."]  # type: ignore[attr-defined]
 
@@ -60,13 +60,13 @@ def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
 def test_metrics_name_no_model_of_a_blind_round(app: CompareApp) -> None:
     metrics = app.services.metrics
     app.finish()
-    assert not tells_a_model(metrics.write(0).decode())
+    assert not reveals_a_model(metrics.write(0).decode())
     assert 'phi3_tokens_total{kind="completion",model="(blind comparison)"} 16.0' in metrics.write(0).decode()
     app.finish(blind=False)
     assert 'phi3_tokens_total{kind="completion",model="brook-model"} 8.0' in metrics.write(0).decode()
 
 
-def test_two_votes_at_once_are_one(app: CompareApp) -> None:
+def test_two_concurrent_votes_count_once(app: CompareApp) -> None:
     round_id = app.finish()["rounds"][0]["id"]
     together = threading.Barrier(2)
 
@@ -81,7 +81,7 @@ def test_two_votes_at_once_are_one(app: CompareApp) -> None:
     assert len(app.warnings) == 1  # type: ignore[attr-defined]
 
 
-def test_no_side_is_ahead_while_one_is_slower_or_has_failed(app: CompareApp) -> None:
+def test_text_is_not_shown_ahead_of_a_slower_or_failed_side(app: CompareApp) -> None:
     app.llms["m-1"].gate.close()
     app.llms["m-2"].error = UserError("model_gone")
     drawing = app.ask()
@@ -109,7 +109,7 @@ def test_no_side_is_ahead_while_one_is_slower_or_has_failed(app: CompareApp) -> 
     assert app.store.history.votes[0].exclusion == "failed"
 
 
-def test_while_one_model_of_a_blind_round_is_loading_all_sides_show_it(app: CompareApp) -> None:
+def test_all_sides_of_a_blind_round_show_loading_while_one_model_loads(app: CompareApp) -> None:
     slow = app.llms["m-2"]
     slow.loading.close()
     drawing = app.ask()
@@ -134,12 +134,12 @@ def test_each_side_has_its_own_history(app: CompareApp) -> None:
         contents = [message.content for message in app.llms[name].requests[1].messages]
         assert contents == ["Be brief.", "one", app.llms[name].text, "two"]
     assert app.session.comparison
-    before = app.session.comparison.id
+    first_id = app.session.comparison.id
     app.finish(question="three", models=("m-1", "m-3"))
-    assert app.session.comparison.id != before, "changing the sides starts a new comparison"
+    assert app.session.comparison.id != first_id, "changing the sides starts a new comparison"
 
 
-def test_without_room_the_sides_answer_one_after_another(app: CompareApp) -> None:
+def test_sides_answer_one_after_another_if_the_pool_has_no_room(app: CompareApp) -> None:
     view = app.finish(models=("m-1", "m-2", "m-3"))
     assert "one after another" in view["note"]
     assert len(view["rounds"][0]["sides"]) == 3
@@ -160,7 +160,7 @@ def test_stop_ends_all_answers_and_the_round_does_not_count(app: CompareApp) -> 
     assert app.store.history.votes[0].exclusion == "stopped"
 
 
-def test_if_a_side_was_not_asked_the_only_vote_is_both_bad(app: CompareApp) -> None:
+def test_both_bad_is_the_only_vote_if_a_side_was_not_asked(app: CompareApp) -> None:
     for llm in app.llms.values():
         llm.gate.close()
     drawing = app.ask(models=("m-1", "m-2", "m-3"))
@@ -173,7 +173,7 @@ def test_if_a_side_was_not_asked_the_only_vote_is_both_bad(app: CompareApp) -> N
     app.act("vote", round=round_["id"], choice="0")
     assert app.store.history.votes == []
     app.act("vote", round=round_["id"], choice="both_bad")
-    assert app.store.history.votes[0].exclusion in ("unfinished", "stopped")  # depends on whose place comes first
+    assert app.store.history.votes[0].exclusion in ("unfinished", "stopped")  # depends on the order of the sides
 
 
 def test_votes_are_saved_with_prompts_answers_models_and_parameters(app: CompareApp) -> None:
@@ -204,7 +204,7 @@ def test_votes_are_saved_with_prompts_answers_models_and_parameters(app: Compare
         ({"question": "Why?", "sides": [{"model": "m-1"}, {"model": "gone"}]}, "no longer"),
     ],
 )
-def test_an_invalid_question_is_refused_with_a_sentence(app: CompareApp, data: object, sentence: str) -> None:
+def test_an_invalid_question_is_refused_with_the_reason(app: CompareApp, data: object, sentence: str) -> None:
     (updates,) = app.compare.ask(REQUEST, cast(gr.EventData, SimpleNamespace(_data=data)))
     assert app.page.compare.view in updates
     assert sentence in app.warnings[0]  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ CONTEXTS = {"m-1": 4096, "m-2": 8192, "m-3": None}
 
 
 class MeterApp(CompareApp):
-    """The handlers with models of different context lengths, whose tokenizers count characters; that of m-2 counts each one twice."""
+    """The handlers with models of different context lengths whose tokenizers count characters; m-2 counts each twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def test_the_fullest_side_counts_with_its_own_system_prompt(app: MeterApp) -> No
     assert app.count("x", models=("gone", "m-1")) == ""
 
 
-def test_before_the_vote_nothing_reveals_whose_answer_is_the_longest(app: MeterApp) -> None:
+def test_before_the_vote_the_meter_does_not_reveal_whose_answer_is_the_longest(app: MeterApp) -> None:
     app.llms["m-2"].text = LONG * 9
     round_id = app.finish()["rounds"][0]["id"]
     hidden = app.count("More?")
@@ -69,7 +69,7 @@ def test_before_the_vote_nothing_reveals_whose_answer_is_the_longest(app: MeterA
     shown = re.search(r"≈ ([\d,]+) / ([\d,]+)", hidden)
     assert shown
     assert abs(int(shown[1].replace(",", "")) - expected) <= 3
-    assert shown[2] == "4,096", "the smallest context, whoever's it is"
+    assert shown[2] == "4,096", "the smallest context of all sides"
     assert not re.search("brook|stone|8,192", hidden)
 
     app.act("vote", round=round_id, choice="0")

@@ -21,7 +21,7 @@ from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.sessions import Session
-from tests.ui.handlers.compare_app import REQUEST, CompareApp, open_compare_app, tells_a_model
+from tests.ui.handlers.compare_app import REQUEST, CompareApp, open_compare_app, reveals_a_model
 from tests.ui.handlers.doubles import TIMEOUT
 
 
@@ -51,7 +51,7 @@ def test_a_reloaded_page_continues_the_round(app: CompareApp, ends_before_the_ne
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
 
 
-def test_a_page_draws_its_round_in_one_event_however_often_it_asks(app: CompareApp) -> None:
+def test_a_page_draws_its_round_in_only_one_event(app: CompareApp) -> None:
     app.llms["m-1"].gate.close()
     drawing = app.ask()
     next(drawing)
@@ -63,8 +63,8 @@ def test_a_page_draws_its_round_in_one_event_however_often_it_asks(app: CompareA
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
 
 
-class Reloaded:
-    """Return the page of a tab that showed the comparison of `app`, after the app was restarted."""
+class ReloadedPage:
+    """The page of a tab that showed the comparison of `app`, after the app was restarted."""
 
     def __init__(self, app: CompareApp) -> None:
         comparison = app.session.comparison
@@ -89,22 +89,22 @@ class Reloaded:
         return self.controller.tick(None, {"login": "", "chat": self.chat_id}, self.request)
 
 
-def test_a_page_that_was_reloaded_while_the_app_starts_shows_its_comparison(app: CompareApp) -> None:
+def test_a_page_reloaded_while_the_app_starts_shows_its_comparison(app: CompareApp) -> None:
     round_id = app.finish()["rounds"][0]["id"]
-    reloaded = Reloaded(app)
+    reloaded = ReloadedPage(app)
     chat_list = app.page.conversations.chat_list
 
     reloaded.tick(is_usable=False)
     assert chat_list not in reloaded.controller.after_turn(reloaded.request), "the tab would forget its chat"
     assert list(reloaded.compare.resume(reloaded.request)) == [{app.page.compare.view: gr.skip()}]
     updates = reloaded.tick()
-    assert [one["id"] for one in app.view(updates)["rounds"]] == [round_id]
+    assert [shown["id"] for shown in app.view(updates)["rounds"]] == [round_id]
     assert f'data-chat="{reloaded.chat_id}"' in updates[chat_list]
 
 
-def test_a_page_that_loads_and_ticks_at_once_shows_its_comparison_twice(app: CompareApp) -> None:
+def test_a_page_load_and_a_concurrent_tick_both_show_the_comparison(app: CompareApp) -> None:
     round_id = app.finish()["rounds"][0]["id"]
-    reloaded = Reloaded(app)
+    reloaded = ReloadedPage(app)
     loading = app.store.history.loading
     loading.close()
     with ThreadPoolExecutor(2) as pool:
@@ -112,11 +112,11 @@ def test_a_page_that_loads_and_ticks_at_once_shows_its_comparison_twice(app: Com
         assert loading.reached.wait(TIMEOUT)
         second = pool.submit(reloaded.tick)
         loading.open()
-        updates = [one.result(TIMEOUT) for one in (first, second)]
+        updates = [future.result(TIMEOUT) for future in (first, second)]
 
-    for one in updates:
-        assert [round_["id"] for round_ in app.view(one)["rounds"]] == [round_id]
-        assert app.page.chat.messages in one
+    for update in updates:
+        assert [round_["id"] for round_ in app.view(update)["rounds"]] == [round_id]
+        assert app.page.chat.messages in update
     assert reloaded.session.panels.compare_open
 
 
@@ -135,7 +135,7 @@ def test_a_round_ends_when_its_page_is_left(app: CompareApp, leave: str) -> None
         case "close the view":
             app.act("close")
             *_, last = drawing
-            assert last[app.page.compare.view] == "", "a late update does not reopen it"
+            assert last[app.page.compare.view] == "", "a late update does not reopen the view"
         case "switch":
             app.conversations.switch_to(app.session, None)
         case "delete":
@@ -169,8 +169,8 @@ def test_other_views_of_a_blind_round_do_not_reveal_the_models(app: CompareApp) 
     assert app.session.current.id != comparison.id
     assert app.page.chat.messages not in opened
     view = app.view(opened)
-    assert [one["id"] for one in view["rounds"]] == [round_id]
-    assert not tells_a_model(view["rounds"])
+    assert [shown["id"] for shown in view["rounds"]] == [round_id]
+    assert not reveals_a_model(view["rounds"])
     app.act("save")
     assert "no vote to save" in app.warnings[-1]  # type: ignore[attr-defined]
 
@@ -197,15 +197,15 @@ def test_an_answer_is_compared_with_its_question_and_the_turns_before_it(app: Co
     app.store.import_conversation = import_conversation  # type: ignore[attr-defined]
     opened = app.view(app.conversations.perform(app.session, Action("compare", chat.turns[1].id)))
     assert (opened["draft"], opened["history"]) == ("two", [["one", "To one."]])
-    assert [(one["model"], one["system"]) for one in opened["sides"]] == [("m-2", "Be brief."), ("m-1", "Be brief.")]
+    assert [(side["model"], side["system"]) for side in opened["sides"]] == [("m-2", "Be brief."), ("m-1", "Be brief.")]
     assert imported == [], "nothing is stored until a question is asked"
 
     view = app.finish(question="two", models=("m-2", "m-3"))
     assert (view["id"], view["history"], len(view["rounds"])) == ("copy", [["one", "To one."]], 1)
     assert "draft" not in view or view["draft"] == ""
     for model in ("m-2", "m-3"):
-        (request_,) = app.llms[model].requests
-        assert [message.content for message in request_.messages] == ["Be brief.", "one", "To one.", "two"]
+        (sent,) = app.llms[model].requests
+        assert [message.content for message in sent.messages] == ["Be brief.", "one", "To one.", "two"]
     (copied,) = imported
     assert {turn.id for turn in copied.tree}.isdisjoint(turn.id for turn in chat.tree)
     assert copied.total_usage is None, "tokens are counted once"
@@ -222,7 +222,7 @@ def test_a_compared_answer_without_history_or_with_an_unknown_model(app: Compare
     chat = Conversation().with_question("one", request).with_answer(Answer("gone", "To one.", finish_reason="stop"))
     app.session.show(Chat("old", chat))
     opened = app.view(app.conversations.perform(app.session, Action("compare", chat.turns[0].id)))
-    assert ([one["model"] for one in opened["sides"]], opened["history"]) == (["m-1", "m-2"], [])
+    assert ([side["model"] for side in opened["sides"]], opened["history"]) == (["m-1", "m-2"], [])
     assert app.finish(question="one")["id"] != "old"
 
 

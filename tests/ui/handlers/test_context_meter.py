@@ -33,7 +33,8 @@ def app() -> App:
 
 def count(app: App, counter: Counter | None, data: Any, system: str = "") -> str:
     meter = ContextMeter(
-        app.page, cast(Any, SimpleNamespace(count_tokens=lambda _, *asked: counter and counter.count_tokens(*asked)))
+        app.page,
+        cast(Any, SimpleNamespace(count_tokens=lambda _, *arguments: counter and counter.count_tokens(*arguments))),
     )
     updates = meter.set_draft(app.session, system, cast(gr.EventData, SimpleNamespace(_data=data)))
     return str(updates[app.page.composer.context])
@@ -52,7 +53,7 @@ def test_an_idle_model_counts_system_prompt_history_and_draft(app: App) -> None:
     assert "<span>14 / 100</span>" in count(app, Counter(), {"text": "123", "files": []}, "12")
 
 
-def test_the_last_exact_count_and_an_estimate_are_shown_while_it_cannot_count(app: App) -> None:
+def test_the_last_exact_count_plus_an_estimate_is_shown_while_the_model_cannot_count(app: App) -> None:
     app.session.model.set_entry(None, _declare(app, 100))
     show_answered_chat(app)
     busy = Counter()
@@ -81,7 +82,7 @@ def test_a_question_counts_while_its_answer_is_in_progress(app: App) -> None:
     assert "<span>≈ 42 / 100</span>" in count(app, None, {"text": "", "files": []})
 
 
-def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> None:
+def test_each_file_is_counted_and_an_overlong_one_is_refused(app: App) -> None:
     app.session.model.set_entry(None, _declare(app, 100))
     files = [{"id": "1", "name": "a", "text": "x" * 10}, {"id": "2", "name": "b", "text": "x" * 100}]
 
@@ -100,7 +101,7 @@ def test_invalid_data_counts_as_an_empty_draft(app: App, data: Any) -> None:
     assert "<span>0 / 100</span>" in count(app, Counter(), data)
 
 
-def test_a_page_keeps_no_draft_of_unbounded_size(app: App) -> None:
+def test_the_size_of_a_pages_draft_is_bounded(app: App) -> None:
     long, file = "x" * 4_000_001, {"id": "1", "name": "a", "text": ""}
     count(app, None, {"text": "x", "files": []}, "kept")
     assert app.session.draft == Draft("x", (), "kept")
@@ -116,7 +117,7 @@ def test_a_page_keeps_no_draft_of_unbounded_size(app: App) -> None:
 def test_the_meter_stays_while_the_selected_model_is_looked_up(app: App) -> None:
     app.session.model.select("m")
     meter = ContextMeter(
-        app.page, cast(Any, SimpleNamespace(count_tokens=lambda _, *asked: Counter().count_tokens(*asked)))
+        app.page, cast(Any, SimpleNamespace(count_tokens=lambda _, *arguments: Counter().count_tokens(*arguments)))
     )
 
     assert meter.draw(app.session) == {app.page.composer.context: gr.skip()}

@@ -30,4 +30,4 @@ def test_an_answer_is_continued(contract: str, monkeypatch: pytest.MonkeyPatch) 
         return
     assert (len(chat.conversation.turns), last.question) == (1, "Hi")
     assert (last.request.prefix, last.answer.text) == ("Hello", "HelloHello")
-    assert len(chat.conversation.variant_ids(last.id)) == 2, "the cut-off answer is still there"
+    assert len(chat.conversation.variant_ids(last.id)) == 2, "the cut-off answer is kept"

@@ -109,20 +109,23 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvaluationsApp:
     return app
 
 
-def test_a_set_is_made_from_a_file_edited_and_kept_in_versions(app: EvaluationsApp) -> None:
+def test_a_set_is_created_from_a_file_edited_and_versioned(app: EvaluationsApp) -> None:
     html = app.act("create_set", title="capitals", file=["C:/q.csv", CSV])
     assert "Prompt set capitals" in html
     assert html.count('class="record"') == 2
     html = app.act("add_records", question="Capital of France?", expected="Paris", system="Be brief.")
     assert html.count('class="record"') == 3
     (_, _, by_hand) = app.sets.load("capitals").records
-    assert [(one.role, one.content) for one in by_hand.messages] == [
+    assert [(message.role, message.content) for message in by_hand.messages] == [
         ("system", "Be brief."),
         ("user", "Capital of France?"),
     ]
     app.act("save_record", key=by_hand.key, expected="PARIS")
     app.act("remove_record", value=app.sets.load("capitals").records[0].key)
-    assert [one.expectations["expected_response"] for one in app.sets.load("capitals").records] == ["Rome", "PARIS"]
+    assert [record.expectations["expected_response"] for record in app.sets.load("capitals").records] == [
+        "Rome",
+        "PARIS",
+    ]
     old = app.act("show_version", value="1")
     assert "This is an earlier version." in old
     assert "Madrid" in old
@@ -130,18 +133,18 @@ def test_a_set_is_made_from_a_file_edited_and_kept_in_versions(app: EvaluationsA
     assert "capitals" in app.act("home")
 
 
-def test_a_set_is_made_of_chats(app: EvaluationsApp) -> None:
+def test_a_set_is_created_from_chats(app: EvaluationsApp) -> None:
     chat = Conversation()
     for question in ("one", "two"):
         chat = chat.with_question(question, TurnRequest(1.0, "m-1")).with_answer(Answer("m", f"To {question}."))
     app.store.history.stored["c1"] = chat
     html = app.act("create_set", title="mine", chat="c1")
     assert html.count('class="record"') == 2
-    assert [one.question for one in app.sets.load("mine").records] == ["one", "two"]
+    assert [record.question for record in app.sets.load("mine").records] == ["one", "two"]
     assert "Preceding messages" in html
 
 
-def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) -> None:
+def test_an_evaluation_can_be_started_followed_and_cancelled(app: EvaluationsApp) -> None:
     app.act("create_set", title="capitals", file=["q.csv", CSV])
     set_id = app.sets.load("capitals").id
     form = app.act("plan", value=set_id)
@@ -159,10 +162,10 @@ def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) ->
         scorers="length=..80\n\n",
     )
     (plan,) = app.evaluations.started
-    assert [(one.model_id, one.params) for one in plan.candidates] == [
+    assert [(candidate.model_id, candidate.params) for candidate in plan.candidates] == [
         ("m-1", GenerationParams(temperature=temperature, max_tokens=50)) for temperature in (0.0, 0.9)
     ]
-    assert [one.name.rpartition(" ")[2] for one in plan.candidates] == ["(precise)", "(creative)"]
+    assert [candidate.name.rpartition(" ")[2] for candidate in plan.candidates] == ["(precise)", "(creative)"]
     assert (plan.scorers, plan.repeats, plan.set_version) == (("exact_match", "length=..80"), 3, 1)
     assert "0 of 2 answers" in html
 
@@ -180,7 +183,7 @@ def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) ->
     assert app.evaluations.resumed == ["e1"]
 
 
-def test_results_are_side_by_side_with_their_differences(app: EvaluationsApp) -> None:
+def test_results_are_shown_side_by_side_with_their_differences(app: EvaluationsApp) -> None:
     app.sets.create("capitals", [PromptRecord((Message("user", "two"),))])
     app.sets.add_records("capitals", [PromptRecord((Message("user", "one"),), {}, "tr-t1")])
     runs = (
@@ -214,10 +217,10 @@ def test_errors_are_shown_and_change_nothing(app: EvaluationsApp) -> None:
         ("show_results", {"value": "gone"}, "gone"),
         ("save_record", {"key": "gone"}, ""),
     ):
-        before = app.session.panels.evaluations
+        panel = app.session.panels.evaluations
         app.act(name, **fields)
         assert sentence in app.warnings.pop()  # type: ignore[attr-defined]
-        assert app.session.panels.evaluations is before
+        assert app.session.panels.evaluations is panel
     app.act("unknown", value=cast(str, {"a": 1}))
     assert app.sets.list_sets() == []
 

@@ -34,7 +34,7 @@ class Models:
     ) -> tuple[int, ...] | None:
         assert entry.model_id == "m-1"
         self.calls += 1
-        return None if self.is_busy else tuple(len(one[0].content.split()) + 3 for one in prompts)
+        return None if self.is_busy else tuple(len(prompt[0].content.split()) + 3 for prompt in prompts)
 
 
 def test_files_are_counted_once_when_their_model_is_free() -> None:

@@ -77,5 +77,5 @@ def test_an_error_after_the_first_model_leaves_the_chat_usable(view: View) -> No
     assert "phi3-setup-note" in failed[setup.panel]
 
 
-def test_a_page_opened_after_such_an_error_shows_the_chat(view: View) -> None:
+def test_a_page_opened_after_that_error_shows_the_chat(view: View) -> None:
     assert view.shows_chat(view.tick(phase="failed", is_usable=True, error=UserError("cancelled")))

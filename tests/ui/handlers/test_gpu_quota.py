@@ -13,7 +13,7 @@ def _request(headers: dict[str, str]) -> gr.Request:
     return gr.Request(Request(scope), session_hash="page")
 
 
-def test_a_question_carries_the_last_token_that_came_with_an_event_of_its_page() -> None:
+def test_a_question_carries_the_latest_token_from_its_pages_events() -> None:
     app = App()
     controller = ChatController(app.page, app.services)
     for headers in ({"x-ip-token": "old"}, {"x-ip-token": "secret"}, {}):  # unqueued events carry none

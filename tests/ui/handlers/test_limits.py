@@ -22,7 +22,7 @@ def test_a_question_beyond_the_limit_stays_in_the_box_and_the_chat_can_continue(
     assert not app.session.current.is_busy
 
 
-def test_answers_without_token_counts_use_up_the_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_without_token_counts_use_up_the_daily_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     app = App(PHI3_UI_TOKENS_PER_DAY="30")
     warnings: list[str] = []
     monkeypatch.setattr(gr, "Warning", warnings.append)

@@ -8,7 +8,7 @@ from phi3_ui.errors import UserError
 from tests.ui.handlers.doubles import App
 
 
-def test_why_a_model_cannot_be_used_stays_until_another_one_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_model_stays_until_another_model_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     app = App()
     line = app.page.status.line
 

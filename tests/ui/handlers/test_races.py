@@ -28,7 +28,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return shown
 
 
-def in_thread(function: Callable[[], object]) -> threading.Thread:
+def start_thread(function: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
@@ -52,15 +52,15 @@ def texts(chat: Chat) -> list[tuple[str, str | None]]:
     return [(turn.question, turn.answer.text if turn.answer else None) for turn in chat.conversation.turns]
 
 
-def test_opening_a_chat_while_a_question_is_asked_and_answered_in_it_loses_nothing(app: App) -> None:
+def test_opening_a_chat_while_a_question_in_it_is_answered_loses_nothing(app: App) -> None:
     chat = show_stored_chat(app)
     app.store.history.loading.close()
-    opening = in_thread(lambda: app.conversations.perform(app.session, Action("open", chat.id)))
+    thread = start_thread(lambda: app.conversations.perform(app.session, Action("open", chat.id)))
     assert app.store.history.loading.reached.wait(TIMEOUT)
 
     app.send("two")
     app.store.history.loading.open()
-    join(opening)
+    join(thread)
 
     assert texts(chat) == [("one", "1"), ("two", "Hello")]
     assert not chat.is_busy
@@ -71,9 +71,9 @@ def test_opening_a_chat_while_it_is_being_answered_lets_the_answer_finish(app: A
     chat = show_stored_chat(app)
     app.store.history.loading.close()
     app.model.gate.close()
-    opening = in_thread(lambda: app.conversations.perform(app.session, Action("open", chat.id)))
+    opening = start_thread(lambda: app.conversations.perform(app.session, Action("open", chat.id)))
     assert app.store.history.loading.reached.wait(TIMEOUT)
-    sending = in_thread(lambda: app.send("two"))
+    sending = start_thread(lambda: app.send("two"))
     assert app.model.gate.reached.wait(TIMEOUT)
 
     app.store.history.loading.open()
@@ -86,8 +86,8 @@ def test_opening_a_chat_while_it_is_being_answered_lets_the_answer_finish(app: A
     assert not chat.is_busy
 
 
-def test_a_double_enter_asks_once(app: App, warnings: list[str]) -> None:
-    app.catalogue.barrier = threading.Barrier(2)  # both threads have passed every check before the chat is reserved
+def test_pressing_enter_twice_asks_once(app: App, warnings: list[str]) -> None:
+    app.catalogue.barrier = threading.Barrier(2)  # lets both threads pass every check before the chat is reserved
     app.model.gate.close()
     refused = threading.Event()
     updates: list[object] = []
@@ -96,10 +96,10 @@ def test_a_double_enter_asks_once(app: App, warnings: list[str]) -> None:
         updates.append(app.send())
         refused.set()
 
-    sending = [in_thread(send), in_thread(send)]
+    threads = [start_thread(send), start_thread(send)]
     assert refused.wait(TIMEOUT), "the second one does not wait for the first one's answer"
     app.model.gate.open()
-    join(*sending)
+    join(*threads)
 
     assert app.store.questions == ["Hi"]
     assert texts(app.session.current) == [("Hi", "Hello")]
@@ -107,7 +107,7 @@ def test_a_double_enter_asks_once(app: App, warnings: list[str]) -> None:
     assert len(updates) == 2
 
 
-def test_two_clicks_on_retry_answer_once(app: App, warnings: list[str]) -> None:
+def test_clicking_retry_twice_answers_once(app: App, warnings: list[str]) -> None:
     app.send()
     turn_id = app.session.current.conversation.turns[0].id
     app.catalogue.barrier = threading.Barrier(2)
@@ -118,16 +118,16 @@ def test_two_clicks_on_retry_answer_once(app: App, warnings: list[str]) -> None:
         list(app.answers.ask_variant(app.session, turn_id, None, "m-1", {}))
         refused.set()
 
-    retrying = [in_thread(retry), in_thread(retry)]
+    threads = [start_thread(retry), start_thread(retry)]
     assert refused.wait(TIMEOUT)
     app.model.gate.open()
-    join(*retrying)
+    join(*threads)
 
     assert len(app.session.current.conversation.variant_ids(turn_id)) == 2
     assert len(warnings) == 1
 
 
-def test_two_clicks_on_undo_hide_one_turn(app: App) -> None:
+def test_clicking_undo_twice_hides_one_turn(app: App) -> None:
     app.send("one")
     app.send("two")
     action = Action("undo", app.session.current.conversation.turns[-1].id)
@@ -137,7 +137,7 @@ def test_two_clicks_on_undo_hide_one_turn(app: App) -> None:
         barrier.wait(TIMEOUT)
         app.conversations.perform(app.session, action)
 
-    join(in_thread(undo), in_thread(undo))
+    join(start_thread(undo), start_thread(undo))
 
     assert texts(app.session.current) == [("one", "Hello")]
 
@@ -145,50 +145,50 @@ def test_two_clicks_on_undo_hide_one_turn(app: App) -> None:
 def test_a_chat_deleted_while_it_is_being_answered_is_stopped(app: App) -> None:
     chat = app.session.current
     app.model.gate.close()
-    sending = in_thread(app.send)
+    thread = start_thread(app.send)
     assert app.model.gate.reached.wait(TIMEOUT)
 
     app.conversations.perform(app.session, Action("delete", chat.id))
-    join(sending)
+    join(thread)
 
     assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
     assert app.session.current is not chat
 
 
-def test_an_answer_that_ends_between_the_load_of_its_page_and_the_event_that_follows_is_drawn(app: App) -> None:
+def test_an_answer_that_ends_between_page_load_and_follow_event_is_drawn(app: App) -> None:
     app.model.gate.close()
-    sending = in_thread(lambda: app.send("one"))
+    thread = start_thread(lambda: app.send("one"))
     assert app.model.gate.reached.wait(TIMEOUT)
     tools = app.page.composer.tools
     loaded = app.conversations.show_chat(app.session)
     assert loaded[tools]["busy"]
 
     app.model.gate.open()
-    join(sending)
+    join(thread)
 
     (drawn,) = app.answers.follow(app.session)
     assert not drawn[tools]["busy"]
     assert "Hello" in str(drawn[app.page.chat.messages])
-    assert list(app.answers.follow(app.session)) == [], "once"
+    assert list(app.answers.follow(app.session)) == [], "drawn only once"
 
 
 def test_a_page_loaded_while_a_turn_is_being_started_draws_its_answer(app: App) -> None:
-    starting, started = threading.Event(), threading.Event()
+    is_starting, may_start = threading.Event(), threading.Event()
 
     def start() -> None:
-        starting.set()
-        assert started.wait(TIMEOUT)
+        is_starting.set()
+        assert may_start.wait(TIMEOUT)
 
     app.store.on_start = start
-    sending = in_thread(lambda: app.send("one"))
-    assert starting.wait(TIMEOUT)
+    sender = start_thread(lambda: app.send("one"))
+    assert is_starting.wait(TIMEOUT)
     successor = app.pages.get("reloaded", "en")
     app.session.hand_over(successor)
     assert app.conversations.show_chat(successor)[app.page.composer.tools]["busy"]
     drawn = list[Any]()
-    following = in_thread(lambda: drawn.extend(app.answers.follow(successor)))
-    started.set()
-    join(sending, following)
+    follower = start_thread(lambda: drawn.extend(app.answers.follow(successor)))
+    may_start.set()
+    join(sender, follower)
 
     assert not drawn[-1][app.page.composer.tools]["busy"]
 
@@ -200,7 +200,10 @@ def test_a_page_that_closes_while_a_turn_is_being_started_stops_it(app: App) -> 
     app.send()
 
     assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
-    assert app.starter.start(app.session, Chat(), _entry(app), lambda talk: talk.with_question("late")) is None
+    assert (
+        app.starter.start(app.session, Chat(), _entry(app), lambda conversation: conversation.with_question("late"))
+        is None
+    )
 
 
 def _entry(app: App) -> ModelEntry:
@@ -237,7 +240,7 @@ def test_a_rating_given_during_an_answer_is_kept(app: App) -> None:
     rated = app.session.current.conversation.turns[0].id
     app.model.gate.close()
     app.model.gate.reached.clear()
-    sending = in_thread(lambda: app.send("two"))
+    sending = start_thread(lambda: app.send("two"))
     assert app.model.gate.reached.wait(TIMEOUT)
 
     app.conversations.perform(app.session, Action("good", rated))
@@ -266,7 +269,7 @@ def test_a_branch_cannot_be_shown_while_the_chat_is_being_answered(app: App) -> 
     chat = app.session.current
     app.model.gate.close()
     app.model.gate.reached.clear()
-    sending = in_thread(lambda: app.send("two"))
+    sending = start_thread(lambda: app.send("two"))
     assert app.model.gate.reached.wait(TIMEOUT)
 
     with pytest.raises(UserError) as caught:
@@ -286,7 +289,7 @@ def test_an_answer_continues_when_its_event_is_closed_by_a_lost_connection(app: 
     assert app.session.current.is_busy
 
     app.session.connection.renew()
-    following = in_thread(lambda: list(app.answers.follow(app.session)))
+    following = start_thread(lambda: list(app.answers.follow(app.session)))
     app.model.gate.open()
     join(following)
 

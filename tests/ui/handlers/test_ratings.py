@@ -23,18 +23,18 @@ from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.ratings import RatingsController
 from tests.ui.handlers.doubles import TIMEOUT, App, Gate
 
-YOU = "visitor-you"
+OTHER_USER = "visitor-you"
 DAY = 86_400
 
 
 def make_vote(
-    voter: str, preference: Preference, models: tuple[str, ...] = ("m-1", "m-2"), ago: float = 0
+    voter: str, preference: Preference, models: tuple[str, ...] = ("m-1", "m-2"), seconds_ago: float = 0
 ) -> StoredVote:
     answers = tuple(
         TurnMetrics(f"chat of {voter}", f"t-{model}", 0, f"name of {model} · Python", model, "stop", 1, 2, 0.5, 8.0)
         for model in models
     )
-    return StoredVote("r", voter, time.time() - ago, f"asked by {voter}", answers, preference, None, "")
+    return StoredVote("r", voter, time.time() - seconds_ago, f"asked by {voter}", answers, preference, None, "")
 
 
 class RatingsApp(App):
@@ -46,8 +46,8 @@ class RatingsApp(App):
         self.store.history.own_votes = [
             *[make_vote(self.session.user_id, 0)] * 30,
             *[make_vote(self.session.user_id, 1)] * 20,
-            make_vote(self.session.user_id, 0, ago=3 * DAY),
-            make_vote(self.session.user_id, 0, ("m-1", "m-3"), ago=40 * DAY),
+            make_vote(self.session.user_id, 0, seconds_ago=3 * DAY),
+            make_vote(self.session.user_id, 0, ("m-1", "m-3"), seconds_ago=40 * DAY),
         ]
         self.versions: dict[str, Any] = {}
         self.catalogue.list_versions = lambda: self.versions  # type: ignore[method-assign]
@@ -62,7 +62,7 @@ class RatingsApp(App):
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> RatingsApp:
     app = RatingsApp()
-    votes = [make_vote(YOU, 1)] * 7
+    votes = [make_vote(OTHER_USER, 1)] * 7
     monkeypatch.setattr(VoteReader, "list_votes", lambda _: [*votes, *app.store.history.own_votes])
     app.act("ratings")
     return app
@@ -73,28 +73,28 @@ def count_votes(html: str) -> list[str]:
 
 
 def test_a_user_sees_their_own_votes_and_the_sum_of_all(app: RatingsApp) -> None:
-    mine = app.act("ratings")
-    assert "52 rounds count." in mine
-    assert count_votes(mine) == ["52", "51", "1"]
-    assert mine.count("too few votes") == 1
-    assert YOU not in mine
-    all_ = app.act("ratings_person", "all")
-    assert "59 rounds count." in all_
-    assert count_votes(all_) == ["59", "58", "1"]
-    assert YOU not in all_, "neither the voters nor their questions are shown"
-    assert "Only your own rounds are listed." in all_
-    assert "59 rounds" not in app.act("ratings_person", YOU), "another user's votes alone are not shown"
+    own_view = app.act("ratings")
+    assert "52 rounds count." in own_view
+    assert count_votes(own_view) == ["52", "51", "1"]
+    assert own_view.count("too few votes") == 1
+    assert OTHER_USER not in own_view
+    all_view = app.act("ratings_person", "all")
+    assert "59 rounds count." in all_view
+    assert count_votes(all_view) == ["59", "58", "1"]
+    assert OTHER_USER not in all_view, "neither the voters nor their questions are shown"
+    assert "Only your own rounds are listed." in all_view
+    assert "59 rounds" not in app.act("ratings_person", OTHER_USER), "another user's votes alone are not shown"
 
 
 def test_the_administrator_sees_whose_votes_they_are(app: RatingsApp) -> None:
     app.services.settings.is_single_user = True  # type: ignore[misc]  # a stand-in
     RatingsController(app.page, app.services, app.conversations)
     app.act("ratings")
-    assert f'<option value="{YOU}"' in app.act("ratings_person", "all")
-    yours = app.act("ratings_person", YOU)
-    assert "7 rounds count." in yours
-    assert f"asked by {YOU}" in yours
-    assert f'value="chat of {YOU}"' not in yours, "another user's chat cannot be opened"
+    assert f'<option value="{OTHER_USER}"' in app.act("ratings_person", "all")
+    other_view = app.act("ratings_person", OTHER_USER)
+    assert "7 rounds count." in other_view
+    assert f"asked by {OTHER_USER}" in other_view
+    assert f'value="chat of {OTHER_USER}"' not in other_view, "another user's chat cannot be opened"
 
 
 def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
@@ -113,22 +113,22 @@ def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
 
 
 def test_votes_are_filtered_by_the_questions_of_a_prompt_set(app: RatingsApp) -> None:
-    closed = app.act("ratings")
-    assert "All questions" not in closed, "prompt sets require permission to manage"
-    assert 'aria-disabled="true" title="Evaluations are disabled on this server.' in closed
-    asked = PromptRecord((Message("user", f"asked by {YOU}"),))
+    unmanaged_view = app.act("ratings")
+    assert "All questions" not in unmanaged_view, "prompt sets require permission to manage"
+    assert 'aria-disabled="true" title="Evaluations are disabled on this server.' in unmanaged_view
+    record = PromptRecord((Message("user", f"asked by {OTHER_USER}"),))
     services = cast(Any, app.services)
     services.settings.manage = True
     services.prompt_sets = SimpleNamespace(
         list_sets=lambda: [SimpleNamespace(id="s-1", name="mine")],
-        load=lambda set_id: PromptSet(set_id, "mine", 1, (asked,)),
+        load=lambda set_id: PromptSet(set_id, "mine", 1, (record,)),
     )
     RatingsController(app.page, app.services, app.conversations)
     app.act("ratings_person", "all")
     assert "7 rounds count." in app.act("ratings_set", "s-1")
-    opened = app.act("ratings_set", "another")
-    assert "59 rounds count." in opened
-    assert "aria-disabled" not in opened
+    managed_view = app.act("ratings_set", "another")
+    assert "59 rounds count." in managed_view
+    assert "aria-disabled" not in managed_view
 
 
 def test_the_rounds_of_a_pair_are_listed(app: RatingsApp) -> None:
@@ -155,9 +155,9 @@ def test_models_of_the_same_name_are_distinguished(app: RatingsApp) -> None:
 
 def test_all_votes_are_saved(app: RatingsApp) -> None:
     conversation = Conversation()
-    for place in (0, 1):
-        request = TurnRequest(1.0, f"m-{place}", round=RoundPlace("r", place, 2, is_blind=True))
-        answer = Answer(f"demo-{place}", f"Because {place}.", finish_reason="stop")
+    for position in (0, 1):
+        request = TurnRequest(1.0, f"m-{position}", round=RoundPlace("r", position, 2, is_blind=True))
+        answer = Answer(f"demo-{position}", f"Because {position}.", finish_reason="stop")
         conversation = Conversation(conversation.tree).with_question("Why?", request).with_answer(answer)
     chat_id = f"chat of {app.session.user_id}"
     app.store.history.stored[chat_id] = conversation
@@ -177,14 +177,14 @@ def test_a_view_that_is_closed_while_a_filter_is_applied_stays_closed(app: Ratin
     gate = Gate()
     gate.close()
     app.catalogue.list_versions = lambda: gate.wait() or {}  # type: ignore[func-returns-value, method-assign]
-    drawn: list[object] = []
-    thread = threading.Thread(target=lambda: drawn.append(app.perform("ratings_period", "day")), daemon=True)
+    updates: list[object] = []
+    thread = threading.Thread(target=lambda: updates.append(app.perform("ratings_period", "day")), daemon=True)
     thread.start()
     assert gate.reached.wait(TIMEOUT)
     assert app.act("close_ratings") == ""
     gate.open()
     thread.join(TIMEOUT)
 
-    assert drawn == [gr.skip()]
-    assert app.perform("ratings_grouping", "registered") == gr.skip(), "a late filter does not reopen it"
+    assert updates == [gr.skip()]
+    assert app.perform("ratings_grouping", "registered") == gr.skip(), "a late filter does not reopen the view"
     assert app.session.panels.ratings is None

@@ -71,7 +71,7 @@ def pick(app: App, key: str) -> Updates:
 @pytest.mark.parametrize(
     ("key", "words"), [(REMOTE, "Leaves this machine"), ("remote:near/m", "another server on this machine")]
 )
-def test_the_page_shows_where_questions_are_sent_before_the_first_one(
+def test_the_page_shows_the_destination_of_questions_before_the_first_one(
     remote: RemoteSource, key: str, words: str
 ) -> None:
     app = App()
@@ -158,15 +158,15 @@ def test_only_the_user_of_a_single_user_app_adds_and_forgets_servers(
     monkeypatch.setattr(gr, "Warning", lambda *_: None)
     cast(Any, app.page.add_model).form = {"remote_key": app.page.add_model.add}
     progress = app.page.add_model.progress
-    asked = len(api.requests)
+    request_count = len(api.requests)
 
     refused = manage(app, monkeypatch, is_single_user=False).add(REQUEST, **FORM)
     assert "Only the administrator" in refused[progress]
-    assert len(api.requests) == asked, "no server that a visitor names is contacted"
+    assert len(api.requests) == request_count, "no server named by a visitor is contacted"
 
     handlers = manage(app, monkeypatch, is_single_user=True)
-    wrong = handlers.add(REQUEST, **{**FORM, "remote_url": "file:///etc/passwd"})
-    assert "http://" in wrong[progress]
+    invalid = handlers.add(REQUEST, **{**FORM, "remote_url": "file:///etc/passwd"})
+    assert "http://" in invalid[progress]
     added = handlers.add(REQUEST, **FORM)
     assert "new was added, with 2 models" in added[progress]
     assert added[app.page.add_model.add] == "", "the key is not shown again"
@@ -189,7 +189,7 @@ def test_a_remote_model_is_not_promoted(remote: RemoteSource, monkeypatch: pytes
     assert "is a remote model" in shown[app.page.registry.question]
 
 
-def test_a_comparison_never_chooses_a_remote_model_itself_and_shows_where_questions_are_sent(
+def test_a_comparison_never_preselects_a_remote_model_and_shows_the_destination_of_questions(
     remote: RemoteSource,
 ) -> None:
     app = CompareApp()
@@ -201,8 +201,8 @@ def test_a_comparison_never_chooses_a_remote_model_itself_and_shows_where_questi
     assert {side.model_id for side in comparison.contestants} == {ENTRY.model_id}
 
     meter = CompareMeter(app.page, app.services, app.models.meter, lambda _: app.session)
-    for key, is_said in ((REMOTE, True), ("remote:near/m", False), ("m-2", False)):
-        sides = [{"model": one, "preset": "", "system": ""} for one in ("m-1", key)]
+    for key, is_shown in ((REMOTE, True), ("remote:near/m", False), ("m-2", False)):
+        sides = [{"model": model, "preset": "", "system": ""} for model in ("m-1", key)]
         event = SimpleNamespace(_data={"text": "Hi", "files": [], "sides": sides})
         shown = str(meter.count_draft("", REQUEST, cast(gr.EventData, event))[app.page.compare.meter])
-        assert ("also sent to lab.example" in shown) is is_said
+        assert ("also sent to lab.example" in shown) is is_shown

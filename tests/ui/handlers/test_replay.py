@@ -85,11 +85,11 @@ def test_the_action_opens_the_view_with_the_choice_of_models_and_asks_nothing(ap
 def test_a_reloaded_page_draws_its_replay_to_the_end(app: App) -> None:
     app.model.gate.close()
     replays = control(app)
-    before = replays.replay("m-1", REQUEST)
-    next(before)
+    first_drawing = replays.replay("m-1", REQUEST)
+    next(first_drawing)
     assert app.model.gate.reached.wait(TIMEOUT)
     app.session = reload_page(app)
-    before.close()
+    first_drawing.close()
     drawing = replays.resume(REQUEST)
     next(drawing)
     assert app.page.replay.comparison in next(drawing)
@@ -99,12 +99,12 @@ def test_a_reloaded_page_draws_its_replay_to_the_end(app: App) -> None:
 
     assert "saved as a separate chat" in str(last[app.page.replay.note])
     assert app.store.questions == QUESTIONS, "no question is asked twice"
-    assert len(list(replays.resume(REQUEST))) == 2, "a comparison that has ended is shown again"
+    assert len(list(replays.resume(REQUEST))) == 2, "a finished comparison is shown again"
     replays.close(app.session)
     assert len(list(replays.resume(REQUEST))) == 1
 
 
-def test_a_page_draws_its_replay_in_one_event_however_often_it_asks(app: App) -> None:
+def test_a_page_draws_its_replay_in_only_one_event(app: App) -> None:
     app.model.gate.close()
     replays = control(app)
     drawing = replays.replay("m-1", REQUEST)
@@ -160,7 +160,7 @@ def test_a_replay_ends_when_its_page_is_left(app: App, leave: str) -> None:
         ("Hi", "x" * 101, GenerationParams(), "at most 100 characters"),
     ],
 )
-def test_what_a_page_could_not_ask_is_not_asked_of_an_imported_chat(
+def test_invalid_requests_of_an_imported_chat_are_not_replayed(
     question: str, system: str, params: GenerationParams, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App(PHI3_UI_MAX_MESSAGE_CHARACTERS="100")
@@ -174,7 +174,7 @@ def test_what_a_page_could_not_ask_is_not_asked_of_an_imported_chat(
     assert [sentence in warning for warning in warnings] == [True]
 
 
-def test_the_beginning_of_an_old_answer_is_not_asked_again(app: App) -> None:
+def test_the_prefix_of_a_continued_answer_is_not_replayed(app: App) -> None:
     request = TurnRequest(1.0, "m-1", prefix="Once upon")
     app.session.show(Chat(conversation=Conversation().with_question("Hi", request).with_answer(Answer("m", "1"))))
 
@@ -182,7 +182,7 @@ def test_the_beginning_of_an_old_answer_is_not_asked_again(app: App) -> None:
     assert [turn["new"]["text"] for turn in last[app.page.replay.comparison]["turns"]] == ["Hello"]
 
 
-def test_one_replay_at_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_replay_runs_at_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings = list[str]()
     monkeypatch.setattr(gr, "Warning", warnings.append)
     app.model.gate.close()
@@ -201,7 +201,7 @@ def test_one_replay_at_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None
     ("error", "sentence"),
     [(UserError("no_such_chat"), "This chat no longer exists"), (RuntimeError("defect"), "RuntimeError")],
 )
-def test_an_error_ends_a_replay_with_a_sentence(
+def test_an_error_ends_a_replay_with_a_message(
     app: App, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
 ) -> None:
     def fail() -> None:

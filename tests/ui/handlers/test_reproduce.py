@@ -17,7 +17,7 @@ STRING = (Field("prompt", "string", True),)
 
 
 class ReproduceApp(App):
-    """Return a chat with one answer, and its model, which declares a template."""
+    """A chat with one answer, and its model, which declares a template."""
 
     def __init__(self, template: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ReproduceApp(App):
         return updates[self.page.program]
 
 
-def test_a_model_that_may_not_be_loaded_is_refused_unread() -> None:
+def test_a_model_that_may_not_be_loaded_is_refused_without_being_read() -> None:
     app = ReproduceApp("{{ messages[0].content }}")
     assert "Hi" in app.reproduce()["program"]
     assert app.read == 1
@@ -62,7 +62,7 @@ def test_a_model_that_may_not_be_loaded_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize("name", ["filtered loop", "text"])
-def test_a_template_that_takes_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_template_that_takes_too_much_time_or_memory_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(chat_template, "_is_confined", threading.Event())
 
     with pytest.raises(UserError, match=r"template.*too (long|much memory)"):

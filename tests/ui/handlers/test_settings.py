@@ -22,15 +22,15 @@ def app() -> App:
 
 
 def values(app: App, updates: dict[Any, Any]) -> dict[str, Any]:
-    named = {"system": app.page.settings.system, **app.page.settings.controls}
-    return {name: updates[component]["value"] for name, component in named.items() if component in updates}
+    components = {"system": app.page.settings.system, **app.page.settings.controls}
+    return {name: updates[component]["value"] for name, component in components.items() if component in updates}
 
 
 def ask(conversation: Conversation, request: TurnRequest | None) -> Conversation:
     return conversation.with_question("q", request).with_answer(Answer("m", "a"))
 
 
-def test_opening_a_chat_restores_what_its_last_question_was_asked_with(app: App) -> None:
+def test_opening_a_chat_restores_the_settings_of_its_last_question(app: App) -> None:
     params = GenerationParams(temperature=0.0, max_tokens=7, stop=("a", "b"), seed=3)
     first = ask(Conversation(), TurnRequest(0, "m-1", "Be long.", GenerationParams(temperature=2.0)))
     app.store.history.stored["c" * 32] = ask(first, TurnRequest(1, "m-1", "Be brief.", params))
@@ -54,7 +54,7 @@ def test_an_imported_chat_has_the_default_settings(app: App, request_: TurnReque
     assert values(app, restore_settings_of_chat(app.page, imported)) == CONTROL_DEFAULTS
 
 
-def test_a_new_chat_has_the_default_settings_but_those_made_in_an_empty_chat_stay(app: App) -> None:
+def test_a_new_chat_has_the_default_settings_unless_the_current_one_is_empty(app: App) -> None:
     controller = ChatController(app.page, app.services)
     request = cast(gr.Request, SimpleNamespace(headers={}, session_hash="page", username=None, client=None))
 
@@ -64,7 +64,7 @@ def test_a_new_chat_has_the_default_settings_but_those_made_in_an_empty_chat_sta
 
 
 @pytest.mark.parametrize("name", ["retry", "edit", "continue"])
-def test_the_comment_on_a_rated_answer_is_kept_and_closed_when_another_is_asked_for(app: App, name: str) -> None:
+def test_a_typed_comment_is_saved_and_closed_when_another_answer_is_requested(app: App, name: str) -> None:
     controller = ChatController(app.page, app.services)
     request = cast(gr.Request, SimpleNamespace(headers={}, session_hash="page", username=None, client=None))
     app.send("Hi")
@@ -78,7 +78,7 @@ def test_the_comment_on_a_rated_answer_is_kept_and_closed_when_another_is_asked_
     assert app.store.feedback[-1] == Feedback(True, "well said")
 
 
-def test_a_preset_sets_its_values_alone_and_nothing_invalid(app: App) -> None:
+def test_a_preset_sets_only_its_own_valid_values(app: App) -> None:
     def apply(data: object) -> dict[str, Any]:
         event = cast(gr.EventData, SimpleNamespace(_data=data))
         updates = SettingsHandlers(app.page).apply(event)

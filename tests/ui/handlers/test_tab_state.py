@@ -37,15 +37,15 @@ def restore(app: App, **state: Any) -> dict[Any, Any]:
 
 def values(app: App, updates: dict[Any, Any]) -> dict[str, Any]:
     settings = app.page.settings
-    named = {"system": settings.system, **settings.controls}
-    return {name: updates[component]["value"] for name, component in named.items() if component in updates}
+    components = {"system": settings.system, **settings.controls}
+    return {name: updates[component]["value"] for name, component in components.items() if component in updates}
 
 
 def test_all_settings_are_restored(app: App) -> None:
     assert values(app, restore(app, settings=_SETTINGS)) == _SETTINGS
 
 
-def test_values_too_long_for_a_page_to_keep_are_not_restored(app: App) -> None:
+def test_overlong_values_are_not_restored(app: App) -> None:
     updates = restore(app, draft="x" * 4_000_001, model="m" * 1001, chat="c" * 1001, rated="t" * 1001)
 
     assert app.page.composer.message not in updates
@@ -68,7 +68,7 @@ def test_invalid_values_become_the_default(app: App, invalid: Any) -> None:
 
 
 @pytest.mark.parametrize("settings", [None, [], "text", 3, {"unknown": 1}, {"system": 5}, {"system": "x" * 1_000_000}])
-def test_settings_that_cannot_be_read_change_nothing(app: App, settings: Any) -> None:
+def test_unreadable_settings_change_nothing(app: App, settings: Any) -> None:
     assert values(app, restore(app, settings=settings)) == {}
 
 
@@ -86,7 +86,7 @@ def test_unsupported_controls_are_disabled(app: App) -> None:
     assert all(update["interactive"] is False for update in updates.values())
 
 
-def test_the_context_meter_counts_what_is_restored(app: App) -> None:
+def test_the_context_meter_counts_the_restored_draft_and_system_prompt(app: App) -> None:
     restore(app, draft="Hello", settings={"system": "Be brief."})
     assert (app.session.draft.text, app.session.draft.system) == ("Hello", "Be brief.")
 
@@ -112,7 +112,7 @@ def test_chat_model_and_draft_are_restored(app: App) -> None:
 
 
 @pytest.mark.parametrize(("taken", "is_restored"), [("one", False), ("", True), ("other", True)])
-def test_a_draft_that_was_asked_before_the_connection_was_lost_is_not_restored(
+def test_a_draft_that_was_sent_before_the_connection_was_lost_is_not_restored(
     app: App, taken: str, is_restored: bool
 ) -> None:
     chat = app.session.show(Chat("c" * 32, Conversation().with_question("one")))

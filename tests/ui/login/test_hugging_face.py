@@ -16,7 +16,7 @@ from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.route_guard import RouteGuard
 from phi3_ui.ui.security import SecurityHeaders
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 from tests.support.logins import hash_logins
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider, encode, serve_provider
 
@@ -52,7 +52,7 @@ def create_app(home: Path, provider: Provider, **more: str) -> FastAPI:
 
 @pytest.fixture
 def client(tmp_path: Path, provider: Provider) -> Iterator[Client]:
-    with running(create_app, tmp_path, provider) as client:
+    with run_app(create_app, tmp_path, provider) as client:
         yield client
 
 
@@ -74,7 +74,7 @@ def problem_of(response: httpx.Response) -> str:
     return target.partition("=")[2]
 
 
-def test_a_user_who_consents_is_logged_in_under_a_name_that_no_account_can_have(
+def test_a_consenting_user_is_logged_in_under_a_name_that_no_account_can_have(
     client: Client, provider: Provider
 ) -> None:
     page = client.get("/")
@@ -82,10 +82,10 @@ def test_a_user_who_consents_is_logged_in_under_a_name_that_no_account_can_have(
     assert "password" not in page.text
     assert client.log_in("anna", "x") == 404
 
-    back = client.get(provider.agree(begin(client)))
+    callback = client.get(provider.authorize(begin(client)))
 
-    assert (back.status_code, back.headers["location"]) == (303, "../")
-    session = next(line for line in back.headers.get_list("set-cookie") if "-attempt" not in line)
+    assert (callback.status_code, callback.headers["location"]) == (303, "../")
+    session = next(line for line in callback.headers.get_list("set-cookie") if "-attempt" not in line)
     assert "HttpOnly" in session
     assert "SameSite=lax" in session
     assert client.get("/").json() == {"user": f"hf:anna:{provider.subject}"}
@@ -98,12 +98,12 @@ def test_a_user_who_consents_is_logged_in_under_a_name_that_no_account_can_have(
     assert "login/huggingface" in client.get("/").text
 
 
-def test_both_login_methods_fit_on_one_page(tmp_path: Path, provider: Provider) -> None:
-    with running(lambda: create_app(tmp_path, provider, PHI3_UI_LOGINS=hash_logins(anna="one"))) as client:
+def test_both_login_methods_work_on_one_page(tmp_path: Path, provider: Provider) -> None:
+    with run_app(lambda: create_app(tmp_path, provider, PHI3_UI_LOGINS=hash_logins(anna="one"))) as client:
         page = client.get("/").text
         assert 'href="login/huggingface"' in page
         assert 'type="password"' in page
-        client.get(provider.agree(begin(client)))
+        client.get(provider.authorize(begin(client)))
         assert client.get("/").json() == {"user": f"hf:anna:{provider.subject}"}
         client.send("POST", "/logout", headers={"Origin": SITE})
         assert client.log_in("anna", "one") == 200
@@ -113,47 +113,47 @@ def test_both_login_methods_fit_on_one_page(tmp_path: Path, provider: Provider) 
 def test_a_space_uses_the_redirect_uri_that_it_registers(tmp_path: Path, provider: Provider) -> None:
     provider.redirects = {"https://anna-chat.hf.space/login/callback"}
     space = {"SPACE_ID": "anna/chat", "SPACE_HOST": "anna-chat.hf.space,chat.example"}
-    with running(lambda: create_app(tmp_path, provider, **space)) as client:
+    with run_app(lambda: create_app(tmp_path, provider, **space)) as client:
         response = client.send("GET", "/login/huggingface", headers={"Host": "evil.example"})
-        provider.agree(response.headers["location"])
-        assert "SameSite=none" in response.headers["set-cookie"], "for its frame"
+        provider.authorize(response.headers["location"])
+        assert "SameSite=none" in response.headers["set-cookie"], "the Space is shown in a frame"
 
 
 def test_a_code_is_not_accepted_twice_nor_by_another_browser(client: Client, provider: Provider) -> None:
-    url = provider.agree(begin(client))
+    url = provider.authorize(begin(client))
     cookies = dict(client.http.cookies)
     assert client.get(url).headers["location"] == "../"
 
     client.http.cookies.clear()
-    assert problem_of(client.get(url)) == "expired", "without the cookie of the browser that began"
+    assert problem_of(client.get(url)) == "expired", "without the cookie of the browser that began the login"
     client.http.cookies.update(cookies)
-    assert problem_of(client.get(url)) == "expired", "with it: the provider redeems a code once"
+    assert problem_of(client.get(url)) == "expired", "with that cookie: the provider redeems a code only once"
 
     client.http.cookies.clear()
-    victim, own = begin(client), dict(client.http.cookies)
+    victims_url, victims_cookies = begin(client), dict(client.http.cookies)
     client.http.cookies.clear()
-    attackers = provider.agree(begin(client))
+    attackers_url = provider.authorize(begin(client))
     client.http.cookies.clear()
-    client.http.cookies.update(own)
-    assert problem_of(client.get(attackers)) == "expired", "an attacker's code in a victim's browser"
+    client.http.cookies.update(victims_cookies)
+    assert problem_of(client.get(attackers_url)) == "expired", "an attacker's code in a victim's browser"
     assert "login/huggingface" in client.get("/").text
-    assert victim
+    assert victims_url
 
 
 @pytest.mark.parametrize("state", ["", "x", "é", "&state=x", "\0"])
 def test_a_wrong_state_is_refused_before_the_provider_is_asked(client: Client, provider: Provider, state: str) -> None:
-    url = provider.agree(begin(client))
-    asked = len(provider.requests)
+    url = provider.authorize(begin(client))
+    request_count = len(provider.requests)
 
     response = client.get(f"{url.partition('state=')[0]}state={httpx.QueryParams({'': state})}")
 
     assert problem_of(response) == "expired"
-    assert len(provider.requests) == asked
+    assert len(provider.requests) == request_count
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "e30.Zm9v.YmFy", "." * 3000])
 def test_a_forged_attempt_is_refused(client: Client, provider: Provider, cookie: str) -> None:
-    url = provider.agree(begin(client))
+    url = provider.authorize(begin(client))
     [name] = [name for name in client.http.cookies if name.endswith("-attempt")]
     client.http.cookies.clear()
     client.http.cookies.set(name, cookie)
@@ -183,7 +183,7 @@ _FORGERIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("forgery", _FORGERIES.values(), ids=_FORGERIES.keys())
 def test_a_forged_response_does_not_sign_in(client: Client, provider: Provider, forgery: dict[str, Any]) -> None:
-    url = provider.agree(begin(client))
+    url = provider.authorize(begin(client))
     for name, value in forgery.items():
         setattr(provider, name, value)
 
@@ -212,20 +212,20 @@ def test_a_provider_with_other_addresses_is_refused(
 def test_no_parameter_leads_to_another_site(client: Client, provider: Provider) -> None:
     evil = "_target_url=https://evil.example&redirect_uri=https://evil.example&next=//evil.example"
     response = client.get(f"/login/huggingface?{evil}")
-    back = client.get(f"{provider.agree(response.headers['location'])}&{evil}")
+    callback = client.get(f"{provider.authorize(response.headers['location'])}&{evil}")
 
     assert "evil" not in response.headers["location"]
-    assert back.headers["location"] == "../"
+    assert callback.headers["location"] == "../"
 
 
 def test_each_failure_has_a_message(client: Client, provider: Provider) -> None:
     denied = f"{CALLBACK}?error=access_denied&error_description=<script>&state="
-    asked = begin(client)
-    response = client.get(denied + httpx.URL(asked).params["state"])
+    authorize_url = begin(client)
+    response = client.get(denied + httpx.URL(authorize_url).params["state"])
     assert problem_of(response) == "denied"
     assert problem_of(client.get(denied)) == "expired", "another site's link"
 
-    url = provider.agree(begin(client))
+    url = provider.authorize(begin(client))
     provider.status = 500
     assert problem_of(client.get(url)) == "unavailable"
     provider.status = 200
@@ -251,11 +251,11 @@ def test_a_provider_that_does_not_respond_is_not_retried_immediately(client: Cli
 def test_guessed_codes_are_limited(client: Client, provider: Provider) -> None:
     state = httpx.URL(begin(client)).params["state"]
     cookies = dict(client.http.cookies)
-    asked = len(provider.requests)
+    request_count = len(provider.requests)
     problems = []
     for number in range(30):
         client.http.cookies.update(cookies)
         problems.append(problem_of(client.get(f"/login/callback?code={number}&state={state}")))
 
     assert problems == ["expired"] * 5 + ["throttled"] * 25
-    assert len(provider.requests) - asked <= 5
+    assert len(provider.requests) - request_count <= 5

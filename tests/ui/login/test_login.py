@@ -9,7 +9,7 @@ import pytest
 from phi3_ui import server
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from tests.support.asgi_client import running
+from tests.support.asgi_client import run_app
 from tests.support.logins import hash_logins
 
 
@@ -23,7 +23,7 @@ def _settings(home: Path, logins: str) -> Settings:
 
 
 def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(tmp_path: Path) -> None:
-    with running(server.create_app, _settings(tmp_path, hash_logins(anna="one"))) as client:
+    with run_app(server.create_app, _settings(tmp_path, hash_logins(anna="one"))) as client:
         assert client.get("/config").status_code == 401
         for route in ("cancel", "queue/join", "run/predict"):
             assert client.send("POST", f"/gradio_api/{route}", json={}).status_code == 401
@@ -45,7 +45,7 @@ def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(t
 
 def test_guesses_and_other_sites_links_are_blocked(tmp_path: Path) -> None:
     logins = hash_logins(anna="one", bob="two")
-    with running(server.create_app, _settings(tmp_path, logins)) as client:
+    with run_app(server.create_app, _settings(tmp_path, logins)) as client:
         send = client.send
         statuses = [client.log_in("anna", f"guess {number}") for number in range(470)]
         assert (statuses.count(401), statuses.count(429)) == (5, 465)
@@ -68,13 +68,13 @@ def test_guesses_and_other_sites_links_are_blocked(tmp_path: Path) -> None:
         for headers in ({}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
             assert send("POST", "/logout", headers=headers).status_code == 403
         assert client.get("/config").status_code == 200
-        left = send("POST", "/logout", headers={"Origin": "http://localhost"})
-        assert (left.status_code, left.headers["location"]) == (303, "./")
+        logout = send("POST", "/logout", headers={"Origin": "http://localhost"})
+        assert (logout.status_code, logout.headers["location"]) == (303, "./")
         client.http.cookies.set(name, cookie)
         assert client.get("/config").status_code == 401, "the session has ended, not only the cookie"
 
-        both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}  # the server would follow the second
-        assert send("POST", "/login", data={"username": "anna"}, headers=both).status_code == 413
+        both_headers = {"Content-Length": "10", "Transfer-Encoding": "chunked"}  # the server would follow the second
+        assert send("POST", "/login", data={"username": "anna"}, headers=both_headers).status_code == 413
 
         evil = {"Origin": "http://evil.example"}
         assert send("POST", "/login", data={"username": "bob", "password": "two"}, headers=evil).status_code == 403
@@ -85,13 +85,15 @@ def test_guesses_and_other_sites_links_are_blocked(tmp_path: Path) -> None:
 
 def test_another_users_event_stream_can_be_neither_read_nor_written(tmp_path: Path) -> None:
     """Requests with the session hash of another login's page, for which Gradio itself checks no login."""
-    with running(server.create_app, _settings(tmp_path, hash_logins(anna="one", bob="two"))) as client:
+    with run_app(server.create_app, _settings(tmp_path, hash_logins(anna="one", bob="two"))) as client:
         assert client.log_in("anna", "one") == 200
         events = client.get("/config").json()["dependencies"]
-        event = next(one for one in events if one["backend_fn"] and one["queue"] is not False and not one["inputs"])
+        event = next(
+            entry for entry in events if entry["backend_fn"] and entry["queue"] is not False and not entry["inputs"]
+        )
         call = {"fn_index": event["id"], "session_hash": "annas", "data": []}
         assert client.send("POST", "/gradio_api/queue/join", json=call).status_code == 200
-        annas = dict(client.http.cookies)
+        annas_cookies = dict(client.http.cookies)
 
         client.http.cookies.clear()
         assert client.log_in("bob", "two") == 200
@@ -99,8 +101,8 @@ def test_another_users_event_stream_can_be_neither_read_nor_written(tmp_path: Pa
             assert client.send("POST", f"/gradio_api/{path}", json=call).status_code in (404, 307)
         cancel = {"session_hash": "annas", "fn_index": event["id"], "event_id": ""}
         assert client.send("POST", "/gradio_api/cancel", json=cancel).status_code == 404
-        own = {**call, "session_hash": "bobs"}
-        assert client.send("POST", "/gradio_api/queue/join", json=own).status_code == 200
+        own_call = {**call, "session_hash": "bobs"}
+        assert client.send("POST", "/gradio_api/queue/join", json=own_call).status_code == 200
         for query in ("annas", "bobs&session_hash=annas", "annas&session_hash=bobs", "annas&session_hash=", ""):
             for path in ("queue/data", "queue/data/"):
                 stolen = client.get(f"/gradio_api/{path}?session_hash={query}")
@@ -109,6 +111,6 @@ def test_another_users_event_stream_can_be_neither_read_nor_written(tmp_path: Pa
         assert "process_completed" in client.get("/gradio_api/queue/data?session_hash=bobs").text
 
         client.http.cookies.clear()
-        client.http.cookies.update(annas)
+        client.http.cookies.update(annas_cookies)
         assert client.send("POST", "/gradio_api/cancel", json=cancel).status_code == 200
         assert "process_completed" in client.get("/gradio_api/queue/data?session_hash=annas").text

@@ -22,9 +22,9 @@ def may_notify(handler: Callable[..., Any]) -> bool:
     """Whether a handler shows a notice, directly or through the functions it calls."""
     reached, found = set[Callable[..., Any]](), [handler]
     while found:
-        if (one := found.pop()) not in reached:
-            reached.add(one)
-            found += find_calls(one)
+        if (callee := found.pop()) not in reached:
+            reached.add(callee)
+            found += find_calls(callee)
     return not _NOTICES.isdisjoint(reached)
 
 
@@ -33,10 +33,12 @@ def find_calls(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     """Return the project's functions that a function may call: those of its module, its object, and the object's attributes."""
     plain = inspect.unwrap(getattr(function, "__func__", function))
     found = list[Any]()
-    for read in list_reads(plain.__code__, getattr(function, "__self__", None), plain.__globals__):
-        found += read.values() if isinstance(read, dict) else [read]
+    for referenced in list_reads(plain.__code__, getattr(function, "__self__", None), plain.__globals__):
+        found += referenced.values() if isinstance(referenced, dict) else [referenced]
     return [
-        one for one in found if isinstance(one, FunctionType | MethodType) and one.__module__.startswith("phi3_ui.")
+        value
+        for value in found
+        if isinstance(value, FunctionType | MethodType) and value.__module__.startswith("phi3_ui.")
     ]
 
 
@@ -66,7 +68,7 @@ def handlers() -> dict[Callable[..., Any], bool]:
     services = cast(Any, App().services)
     services.settings = Settings.read({})
     services.evaluations = services.imports = SimpleNamespace()
-    with start_blocking_portal() as portal:  # Gradio's queue asks for a loop
+    with start_blocking_portal() as portal:  # Gradio's queue needs an event loop
         events = portal.call(build_ui, services).fns.values()
     found = dict[Callable[..., Any], bool]()
     for event in events:

@@ -27,11 +27,11 @@ def blocks() -> Iterator[gr.Blocks]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYSTEM", "spaces")
         patch.setenv("SPACE_ID", "someone/phi3-chat")
-        with start_blocking_portal() as portal:  # Gradio's queue asks for a loop
+        with start_blocking_portal() as portal:  # Gradio's queue needs an event loop
             yield portal.call(build_ui, services)
 
 
-def test_the_page_of_a_space_asks_no_other_host_whether_it_runs(blocks: gr.Blocks) -> None:
+def test_the_page_of_a_space_has_no_space_id_to_poll_its_status(blocks: gr.Blocks) -> None:
     assert blocks.get_config_file()["space_id"] is None
 
 
@@ -41,7 +41,7 @@ def test_the_page_contains_the_texts_of_its_components_and_no_others(blocks: gr.
     assert used >= {"chat", "comment", "comment.keep"}
     for language, texts in I18N.translations_dict.items():
         assert texts == {key: BROWSER_TEXTS[language][key] for key in texts}
-        assert texts.keys() >= used, language  # pages with other settings, in this process, may use more
+        assert texts.keys() >= used, language  # other pages built in this process may use more
         assert "error.load_failed" not in texts
 
 
@@ -54,10 +54,10 @@ def test_a_page_is_built_while_another_is_sent() -> None:
             texts(name)
 
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(build)
-        while not building.done():
+        future = pool.submit(build)
+        while not future.done():
             assert len(texts.translations_dict["en"]) <= len(names)
-        building.result()
+        future.result()
     assert texts.translations_dict["en"].keys() == set(names)
 
 

@@ -11,7 +11,7 @@ from phi3_ui.ui.page.streamed_blocks import StreamedBlocks
 SKIP = {"__type__": "update"}
 
 
-def processed(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any]:
+def postprocess(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any]:
     """Return what Gradio sends for `values` of a handler with two components and a state as outputs; a dict's keys are positions."""
 
     async def process() -> list[Any]:
@@ -20,7 +20,7 @@ def processed(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any
             blocks.load(lambda: None, None, outputs)
         (fn,) = blocks.fns.values()
         is_keyed = isinstance(values, dict) and values != SKIP
-        shown = {outputs[at]: value for at, value in values.items()} if is_keyed else values
+        shown = {outputs[index]: value for index, value in values.items()} if is_keyed else values
         sent: list[Any] = await blocks.postprocess_data(fn, shown, None)
         return sent
 
@@ -29,18 +29,18 @@ def processed(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any
 
 
 def test_a_skipped_output_stays_a_skip() -> None:
-    assert processed([gr.skip(), "new", "new"]) == [SKIP, "new", None]
-    assert processed({1: "new"}) == [SKIP, "new", None]
-    assert processed(gr.skip()) == [SKIP, SKIP, None]
-    assert processed([gr.skip(), gr.Textbox(visible=False), gr.skip()]) == [SKIP, {"visible": False, **SKIP}, None]
+    assert postprocess([gr.skip(), "new", "new"]) == [SKIP, "new", None]
+    assert postprocess({1: "new"}) == [SKIP, "new", None]
+    assert postprocess(gr.skip()) == [SKIP, SKIP, None]
+    assert postprocess([gr.skip(), gr.Textbox(visible=False), gr.skip()]) == [SKIP, {"visible": False, **SKIP}, None]
 
 
-def test_gradio_still_makes_an_update_of_the_skip_of_an_html_component() -> None:
+def test_gradio_still_turns_a_skip_of_an_html_component_into_an_update() -> None:
     """If this fails, StreamedBlocks.postprocess_data can be removed."""
-    assert processed([gr.skip(), "new", "new"], gr.Blocks)[0] != SKIP
+    assert postprocess([gr.skip(), "new", "new"], gr.Blocks)[0] != SKIP
 
 
-def kept_values(create: type[gr.Blocks] = StreamedBlocks) -> set[object]:
+def list_kept_values(create: type[gr.Blocks] = StreamedBlocks) -> set[object]:
     """Return the values of a page's components that are kept after a call."""
 
     async def call() -> set[object]:
@@ -58,10 +58,10 @@ def kept_values(create: type[gr.Blocks] = StreamedBlocks) -> set[object]:
         return portal.call(call)
 
 
-def test_no_value_of_a_call_is_kept() -> None:
-    assert kept_values() == {None}
+def test_values_of_a_call_are_not_kept() -> None:
+    assert list_kept_values() == {None}
 
 
 def test_gradio_still_keeps_the_values_of_a_call() -> None:
     """If this fails, StreamedBlocks need not free them."""
-    assert kept_values(gr.Blocks) == {"sent", "drawn", "updated"}
+    assert list_kept_values(gr.Blocks) == {"sent", "drawn", "updated"}

@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phi3_ui.ui.render.charts import Bar, BarChart, Series, axis_ticks, render_bar_chart, render_measures
-from tests.support.html import Page
+from tests.support.html import ParsedPage
 
 _A, _B = Series("a", "--series-1"), Series("b", "--series-2")
 
 
 @given(st.floats(0, 1e12), st.booleans())
-def test_ticks_are_few_even_and_leave_headroom(maximum: float, whole: bool) -> None:
-    ticks = axis_ticks(maximum, whole)
+def test_ticks_are_few_even_and_leave_headroom(maximum: float, is_whole: bool) -> None:
+    ticks = axis_ticks(maximum, is_whole)
 
     assert 2 <= len(ticks) <= 6
     assert ticks[0] == 0
     assert ticks[-1] > maximum
     steps = [after - before for before, after in pairwise(ticks)]
     assert steps == pytest.approx([steps[0]] * len(steps))
-    assert not whole or all(tick == round(tick) for tick in ticks)
+    assert not is_whole or all(tick == round(tick) for tick in ticks)
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_bars_are_stacked_in_proportion_and_their_values_can_be_read() -> None:
         ("50.00%", "--series-2"),
         ("95.00%", "--series-2"),
     ]
-    page = Page(html, "span", "figcaption")
+    page = ParsedPage(html, "span", "figcaption")
     assert page.texts("figcaption") == ["Tokens by answer"]
-    drawn = page.texts("span")
-    assert drawn[:6] == ["Tokens", "0", "50", "100", "150", "200"]
-    assert drawn[6:10] == ["1", "2", "3", "Answer"]
+    labels = page.texts("span")
+    assert labels[:6] == ["Tokens", "0", "50", "100", "150", "200"]
+    assert labels[6:10] == ["1", "2", "3", "Answer"]
     assert page.texts("th") == ["Answer", "a", "b", "1", "2", "the third"]
     rows = re.findall(r"<td>(.*?)</td>", html)
     assert [re.sub(r"<[^>]*>", "", cell) for cell in rows] == ["50", "100", "—", "190", "—", "—"]
@@ -55,7 +55,7 @@ def test_numbers_follow_the_language_and_labels_do_not_overlap() -> None:
     bars = [Bar(str(number), {_A: 1000.5 * number}) for number in range(1, 21)]
     html = render_bar_chart("ro", BarChart("t", "x", "y", bars, decimals=1))
 
-    page = Page(html, "span", "figcaption")
+    page = ParsedPage(html, "span", "figcaption")
     assert [text for text in page.texts("span") if text][-8:-1] == ["1", "4", "7", "10", "13", "16", "19"]
     assert "20.010,0" in page.texts("td")
 
@@ -72,7 +72,7 @@ def test_measures_are_as_long_as_their_values() -> None:
         ("100.00%", "--series-1"),
         ("50.00%", "--series-2"),
     ]
-    assert Page(html, "figcaption", "span", "b").texts("span", "b") == [
+    assert ParsedPage(html, "figcaption", "span", "b").texts("span", "b") == [
         "a",
         "50.0 tokens/s",
         "",

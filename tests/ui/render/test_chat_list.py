@@ -62,7 +62,7 @@ def test_an_invisible_title_gets_a_name(title: str) -> None:
 
 
 @pytest.mark.parametrize(("query", "words"), [("", "will be listed"), ("x", "No chats found")])
-def test_an_empty_list_says_why(query: str, words: str) -> None:
+def test_an_empty_list_shows_the_reason(query: str, words: str) -> None:
     assert words in render_chat_list("en", [], ChatListView("", query=query), _NOW)
 
 
@@ -100,13 +100,13 @@ def test_a_part_of_a_long_list_is_shown_and_the_rest_is_a_gap(
 ) -> None:
     """A gap has the rows and the headings above the first heading that is shown, or below the last chat."""
     hours = [*[1] * 50, *[1] * 60, *[13] * 50, *[2000] * 90]
-    chats = [_chat(f"c{number}", hours=ago, is_pinned=number < 50) for number, ago in enumerate(hours)]
+    chats = [_chat(f"c{number}", hours=hours_ago, is_pinned=number < 50) for number, hours_ago in enumerate(hours)]
 
     shown = render_chat_list("en", chats, ChatListView("", start=start), _NOW)
 
     assert re.findall(r'name="open" value="c(\d+)"', shown) == [str(number) for number in range(first, first + 100)]
-    found = re.findall(r'data-rows="(\d+)" style="--rows: (\d+); --headings: (\d+)"', shown)
-    assert [(int(rows), int(headings)) for rows, _, headings in found] == gaps
+    spacers = re.findall(r'data-rows="(\d+)" style="--rows: (\d+); --headings: (\d+)"', shown)
+    assert [(int(rows), int(headings)) for rows, _, headings in spacers] == gaps
     assert f">{150 - first} more</button>" in shown or first == 150
 
 

@@ -14,7 +14,7 @@ _DECLARED = replace(ENTRY, context_length=4096, degrades_after=2048)
 _ANSWERED = Conversation().with_question("one").with_answer(Answer("m", "a"))
 
 
-def test_meter_shows_the_figures_beside_a_ring_and_says_what_they_mean() -> None:
+def test_meter_shows_and_explains_the_counts_beside_a_ring() -> None:
     meter = render_context_meter("en", _DECLARED, ContextFill(612, 4096), _ANSWERED)
 
     assert "<span>612 / 4,096</span>" in meter

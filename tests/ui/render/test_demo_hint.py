@@ -17,5 +17,5 @@ def test_only_the_demo_model_has_a_hint() -> None:
     assert "10,4 GB" in render_demo_hint("ro", DEMO, True)
 
 
-def test_nothing_is_offered_where_models_may_not_be_added() -> None:
+def test_no_model_is_offered_if_models_may_not_be_added() -> None:
     assert "button" not in render_demo_hint("en", DEMO, False)

@@ -7,19 +7,19 @@ from phi3_ui.ui.render.front_page import Appearance, LoginMethods, Theme, adapt_
 _GRADIO = '<html\n\tlang="en"><head><meta></head>\n<body\n\tstyle="x">\n<gradio-app\n\tembed="false"></gradio-app></body></html>'
 
 
-def test_the_browsers_language_and_theme_are_followed_unless_others_were_picked() -> None:
-    followed = adapt_page(_GRADIO, Appearance("ro"), "n0nce")
-    assert 'lang="ro"' in followed
-    assert "navigator" not in followed
-    assert "prefers-color-scheme" in followed
-    assert "theme_mode" not in followed
-    assert followed.count("<title>") == 1
+def test_the_browsers_language_and_theme_are_used_unless_others_were_chosen() -> None:
+    default_page = adapt_page(_GRADIO, Appearance("ro"), "n0nce")
+    assert 'lang="ro"' in default_page
+    assert "navigator" not in default_page
+    assert "prefers-color-scheme" in default_page
+    assert "theme_mode" not in default_page
+    assert default_page.count("<title>") == 1
 
-    picked = adapt_page(_GRADIO, Appearance("ro", is_language_chosen=True, theme="dark"), "n0nce")
-    assert '["language", "ro"]' in picked.partition("<meta>")[0], "before Gradio's scripts"
-    assert '<body class="dark"' in picked
-    assert '<gradio-app theme_mode="dark"' in picked
-    assert "prefers-color-scheme" not in picked
+    chosen_page = adapt_page(_GRADIO, Appearance("ro", is_language_chosen=True, theme="dark"), "n0nce")
+    assert '["language", "ro"]' in chosen_page.partition("<meta>")[0], "before Gradio's scripts"
+    assert '<body class="dark"' in chosen_page
+    assert '<gradio-app theme_mode="dark"' in chosen_page
+    assert "prefers-color-scheme" not in chosen_page
     assert 'class="dark"' not in adapt_page(_GRADIO, Appearance("en", theme="light"), "n0nce")
 
 

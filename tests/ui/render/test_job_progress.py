@@ -12,14 +12,14 @@ from phi3_ui.provision.jobs import JobState, StageResult
 from phi3_ui.provision.recipes import STAGES, StageName
 from phi3_ui.ui.render.job_progress import render_job, render_setup
 from tests.support.hostile import hostile_texts, languages
-from tests.support.html import Page
+from tests.support.html import ParsedPage
 
 _DEMO: tuple[StageName, ...] = ("fetch", "convert", "build", "log_pipeline", "log_onnx")
 _ONNX: tuple[StageName, ...] = ("fetch_onnx", "log_onnx")
 
 
-def _setup(state: JobState, language: str = "en", log: str = "") -> Page:
-    return Page(render_setup(language, state, "SmolLM2", log), "h1", "span", "pre")
+def _setup(state: JobState, language: str = "en", log: str = "") -> ParsedPage:
+    return ParsedPage(render_setup(language, state, "SmolLM2", log), "h1", "span", "pre")
 
 
 def _percent(state: JobState) -> int:
@@ -51,7 +51,7 @@ def test_setup_is_a_checklist_with_what_each_step_took() -> None:
     assert "About 40 s left. You can chat as soon as step 4 is done." in html
     assert _html(state).count('aria-current="step"') == 1
     assert "phi3-busy" not in _html(state)
-    assert "phi3-busy" in _html(JobState("running", _DEMO, 2, results=results)), "no measure, but it is animated"
+    assert "phi3-busy" in _html(JobState("running", _DEMO, 2, results=results)), "indeterminate, but animated"
     assert "left." not in _html(JobState("running", _DEMO, 0, 1, 2)), "no basis for an estimate"
 
 
@@ -85,7 +85,7 @@ def test_setup_that_failed_after_a_usable_model_shows_its_error_alone() -> None:
 
 
 @pytest.mark.parametrize("stages", [(), *((stage,) for stage in STAGES)])
-def test_failed_setup_shows_the_error_with_its_cure(stages: tuple[StageName, ...]) -> None:
+def test_failed_setup_shows_the_error_with_its_remedy(stages: tuple[StageName, ...]) -> None:
     error = UserError("unknown_preset", preset="phi", known="demo")
 
     page = _setup(JobState("failed", stages, error=error))
@@ -127,7 +127,7 @@ def test_other_stages_show_no_bytes() -> None:
 
 
 @pytest.mark.parametrize("phase", ["failed", "cancelled"])
-def test_failed_job_shows_the_error_with_its_cure(phase: str) -> None:
+def test_failed_job_shows_the_error_with_its_remedy(phase: str) -> None:
     state = JobState(phase, _ONNX, error=UserError("invalid_source", value="<b>x</b>"))  # type: ignore[arg-type]  # one of the phases
     panel = render_job("en", state, "x")
 
@@ -136,9 +136,9 @@ def test_failed_job_shows_the_error_with_its_cure(phase: str) -> None:
     assert 'role="alert"' in panel
 
 
-def test_waiting_job_says_for_what() -> None:
+def test_waiting_job_shows_what_it_waits_for() -> None:
     assert "Waiting for another process" in render_job("en", JobState("waiting"), "x")
 
 
-def test_finished_job_says_where_the_model_is() -> None:
+def test_finished_job_shows_where_the_model_is() -> None:
     assert "phi is in the store" in render_job("en", JobState("done", _ONNX), "phi")

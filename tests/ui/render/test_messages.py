@@ -29,7 +29,7 @@ def _caption(answer: Answer, language: str = "en") -> Caption:
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
-def test_texts_are_what_was_written(question: str, finished: str, running: str) -> None:
+def test_texts_are_unchanged(question: str, finished: str, running: str) -> None:
     first = Conversation().with_question(question).with_answer(Answer("m", finished))
     messages = chat_messages("en", first.with_question(question), RunningAnswer(TurnSnapshot("decode", running)))
 
@@ -96,7 +96,7 @@ def test_a_failed_answer_keeps_its_text_and_shows_what_to_do(language: str, word
     assert caption["parts"] == [words]
 
 
-def test_an_answer_without_text_is_its_caption_only() -> None:
+def test_an_answer_without_text_is_only_a_caption() -> None:
     assert _caption(Answer("m", "", error=("model_gone", {})))["error"] == SENTENCES["model_gone"]
 
 
@@ -131,27 +131,29 @@ def test_a_waiting_answer_shows_what_it_waits_for(language: str, state: TurnSnap
 
 
 def test_the_answer_in_progress_is_drawn_alone() -> None:
-    asked = Conversation().with_question("Hi").with_answer(_FULL).with_question("And?")
-    messages = chat_messages("en", asked, RunningAnswer(TurnSnapshot("prefill"), "m"))
+    conversation = Conversation().with_question("Hi").with_answer(_FULL).with_question("And?")
+    messages = chat_messages("en", conversation, RunningAnswer(TurnSnapshot("prefill"), "m"))
 
-    running = running_message("en", asked, RunningAnswer(TurnSnapshot("decode", "So"), "m"))
+    running = running_message("en", conversation, RunningAnswer(TurnSnapshot("decode", "So"), "m"))
 
     assert running
     assert with_running(messages, running) == [*messages[:-1], running]
     assert with_running(messages[:-1], running) == [*messages[:-1], running], "it was not drawn before"
-    answered = asked.with_answer(_FULL)
+    answered = conversation.with_answer(_FULL)
     assert running_message("en", answered, RunningAnswer(TurnSnapshot("done", "So"), "m")) is None
     assert running_message("en", Conversation(), RunningAnswer(TurnSnapshot("prefill"))) is None
 
 
-def test_another_model_is_announced_before_anything_is_known_of_its_answer() -> None:
-    asked = Conversation().with_question("Hi").with_answer(replace(_FULL, model="one · ONNX")).with_question("And?")
+def test_another_model_is_announced_before_its_answer_begins() -> None:
+    conversation = (
+        Conversation().with_question("Hi").with_answer(replace(_FULL, model="one · ONNX")).with_question("And?")
+    )
 
-    *_, note, question = chat_messages("en", asked, RunningAnswer(None, "two · ONNX"))
+    *_, note, question = chat_messages("en", conversation, RunningAnswer(None, "two · ONNX"))
 
     assert note.get("caption", {}).get("parts") == ["two answers from here"]
     assert question["content"] == "And?"
-    assert running_message("en", asked, RunningAnswer(None, "two · ONNX")) is None
+    assert running_message("en", conversation, RunningAnswer(None, "two · ONNX")) is None
 
 
 def test_an_unanswered_question_has_no_answer_row() -> None:
@@ -180,11 +182,11 @@ def test_an_answer_has_the_badge_of_its_engine(label: str, badge: dict[str, str]
 
 
 def test_a_note_shows_where_another_model_begins_to_answer() -> None:
-    one, two = Answer("one · ONNX", "1"), Answer("two · ONNX", "2")
-    talk = Conversation().with_question("a").with_answer(one).with_question("b").with_answer(two)
-    talk = talk.with_question("c").with_answer(two).with_question("d")
+    first, second = Answer("one · ONNX", "1"), Answer("two · ONNX", "2")
+    conversation = Conversation().with_question("a").with_answer(first).with_question("b").with_answer(second)
+    conversation = conversation.with_question("c").with_answer(second).with_question("d")
 
-    messages = chat_messages("en", talk, RunningAnswer(TurnSnapshot("decode", "1"), "one · ONNX"))
+    messages = chat_messages("en", conversation, RunningAnswer(TurnSnapshot("decode", "1"), "one · ONNX"))
 
     contents = [message["content"] or message["caption"]["parts"][0] for message in messages]
     assert contents == ["a", "1", "two answers from here", "b", "2", "c", "2", "one answers from here", "d", "1"]
@@ -199,10 +201,16 @@ def test_every_button_has_an_existing_icon_or_a_text() -> None:
 
 
 def test_a_request_to_continue_is_a_note() -> None:
-    cut, request = Answer("m", "Once up", Usage(3, 2), None, "length"), TurnRequest(0.0, "m-1", continues=True)
-    talk = Conversation().with_question("a").with_answer(cut).with_question("Go on.", request).with_answer(cut)
+    cut_answer, request = Answer("m", "Once up", Usage(3, 2), None, "length"), TurnRequest(0.0, "m-1", continues=True)
+    conversation = (
+        Conversation()
+        .with_question("a")
+        .with_answer(cut_answer)
+        .with_question("Go on.", request)
+        .with_answer(cut_answer)
+    )
 
-    *_, note, answer = chat_messages("en", talk)
+    *_, note, answer = chat_messages("en", conversation)
 
     assert note["caption"] == {"kind": "continued", "parts": ["Continued"]}
     assert "edit" not in [action["name"] for action in answer["caption"]["actions"]]
@@ -211,18 +219,21 @@ def test_a_request_to_continue_is_a_note() -> None:
 def test_a_question_shows_the_token_counts_of_its_files() -> None:
     [question] = chat_messages("en", Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?"))
     assert question["files"] == ["≈ 8 tokens"]
-    asked = Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?")
-    assert chat_messages("en", asked, count_files=lambda _: [12])[0]["files"] == ["12 tokens"]
+    conversation = Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?")
+    assert chat_messages("en", conversation, count_files=lambda _: [12])[0]["files"] == ["12 tokens"]
     assert "files" not in chat_messages("en", Conversation().with_question("What is it?"))[0]
 
 
-def test_only_the_last_answer_that_was_cut_can_be_continued() -> None:
-    cut = Answer("m", "Once up", Usage(3, 2), None, "length")
-    talk = Conversation().with_question("a").with_answer(cut).with_question("b").with_answer(cut)
+def test_only_the_last_cut_off_answer_can_be_continued() -> None:
+    cut_answer = Answer("m", "Once up", Usage(3, 2), None, "length")
+    conversation = Conversation().with_question("a").with_answer(cut_answer).with_question("b").with_answer(cut_answer)
 
-    names = [[action["name"] for action in one["caption"]["actions"]] for one in chat_messages("en", talk)[1::2]]
+    names = [
+        [action["name"] for action in message["caption"]["actions"]]
+        for message in chat_messages("en", conversation)[1::2]
+    ]
 
-    assert ["continue" in each for each in names] == [False, True]
+    assert ["continue" in actions for actions in names] == [False, True]
     assert "continue" not in [action["name"] for action in _caption(_FULL)["actions"]]
     empty = Answer("m", "", Usage(3, 2), None, "length")
     assert "continue" not in [action["name"] for action in _caption(empty)["actions"]]
@@ -230,16 +241,16 @@ def test_only_the_last_answer_that_was_cut_can_be_continued() -> None:
 
 def test_an_answered_turn_has_its_buttons_and_variants() -> None:
     first = Conversation().with_question("<Hi>").with_answer(_FULL)
-    both = first.with_variant(first.turns[0].id).with_answer(Answer("m", "", error=("no_model", {})))
+    two_variants = first.with_variant(first.turns[0].id).with_answer(Answer("m", "", error=("no_model", {})))
     turn = first.turns[0].id
 
-    def buttons(conversation: Conversation) -> dict[str, str]:
+    def read_buttons(conversation: Conversation) -> dict[str, str]:
         caption = chat_messages("en", conversation)[-1]["caption"]
         actions = caption["actions"] + caption["more"]
         assert {action["value"] for action in actions} == {conversation.leaf}
         return {action["name"]: action["label"] for action in actions}
 
-    assert buttons(first) == {
+    assert read_buttons(first) == {
         "retry": "Retry",
         "edit": "Edit this question",
         "good": "Good answer",
@@ -249,9 +260,14 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
         "undo": "Remove this turn",
     }
     rated = chat_messages("en", first.with_feedback(turn, Feedback(False)))[-1]["caption"]["actions"]
-    assert {one["name"]: one["pressed"] for one in rated if "pressed" in one} == {"good": False, "bad": True}
-    assert list(buttons(both)) == ["retry", "edit", "undo", "compare"], "without text there is nothing to rate"
-    variants = chat_messages("en", both)[-1]["caption"]["variants"]
+    assert {action["name"]: action["pressed"] for action in rated if "pressed" in action} == {
+        "good": False,
+        "bad": True,
+    }
+    assert list(read_buttons(two_variants)) == ["retry", "edit", "undo", "compare"], (
+        "without text there is nothing to rate"
+    )
+    variants = chat_messages("en", two_variants)[-1]["caption"]["variants"]
     assert (variants["position"], variants["count"], variants["next"]) == (2, 2, None)
     assert variants["previous"]
     assert (variants["previous"]["name"], variants["previous"]["value"]) == ("show", turn)
@@ -267,10 +283,10 @@ def test_an_answer_links_to_its_trace_while_mlflow_is_available() -> None:
 
 
 def test_an_undone_turn_can_be_redone() -> None:
-    talk = Conversation().with_question("one").with_answer(_FULL)
+    conversation = Conversation().with_question("one").with_answer(_FULL)
 
-    (message,) = chat_messages("en", talk.without_last_turn())
+    (message,) = chat_messages("en", conversation.without_last_turn())
 
     (action,) = message["caption"]["actions"]
-    assert (action["name"], action["value"], action["label"]) == ("show", talk.turns[0].id, "Redo")
-    assert chat_messages("en", talk.without_last_turn(), RunningAnswer(TurnSnapshot("prefill"))) == []
+    assert (action["name"], action["value"], action["label"]) == ("show", conversation.turns[0].id, "Redo")
+    assert chat_messages("en", conversation.without_last_turn(), RunningAnswer(TurnSnapshot("prefill"))) == []

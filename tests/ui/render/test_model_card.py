@@ -14,20 +14,37 @@ from phi3_ui.store.registry.trust import Inspection
 from phi3_ui.ui.render.model_card import Health, render_card
 from tests.support.cards import CARD, ENTRY, RUN, WHEN
 from tests.support.hostile import hostile_texts, languages
-from tests.support.html import Page
+from tests.support.html import ParsedPage
 
 
 @settings(deadline=None)
 @given(languages, st.lists(hostile_texts, min_size=16, max_size=16))
 def test_no_value_is_html(language: str, texts: list[str]) -> None:
-    def card(t: list[str]) -> ModelCard:
-        entry = replace(ENTRY, name=t[0], model_id=t[1], uri=t[2], contract=t[3], flavor=t[4])
-        run = RunSummary(t[5], t[6], t[7], t[8], WHEN, {t[9]: t[10]}, {t[11]: 1.0}, {t[12]: t[13]})
-        return ModelCard(entry, t[14], t[15], 1, {"params": (t[0],)}, run, (RegisteredVersion(t[1], t[2], (t[3],)),))
+    def card(values: list[str]) -> ModelCard:
+        entry = replace(ENTRY, name=values[0], model_id=values[1], uri=values[2], contract=values[3], flavor=values[4])
+        run = RunSummary(
+            values[5],
+            values[6],
+            values[7],
+            values[8],
+            WHEN,
+            {values[9]: values[10]},
+            {values[11]: 1.0},
+            {values[12]: values[13]},
+        )
+        return ModelCard(
+            entry,
+            values[14],
+            values[15],
+            1,
+            {"params": (values[0],)},
+            run,
+            (RegisteredVersion(values[1], values[2], (values[3],)),),
+        )
 
-    page = Page(render_card(language, card(texts)))
+    page = ParsedPage(render_card(language, card(texts)))
 
-    plain = Page(render_card(language, card([f"x{number}" for number in range(16)])))
+    plain = ParsedPage(render_card(language, card([f"x{number}" for number in range(16)])))
     assert _outline(page) == _outline(plain)
     shown = [text for _, text in page.cells]
     assert set(texts[:14]) - {texts[2], texts[3]} <= {*shown, texts[0]}
@@ -36,15 +53,15 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
     assert any(text.endswith(f"{texts[2]} @{texts[3]}") for text in shown)
 
 
-def _outline(page: Page) -> list[tuple[str, list[str]]]:
+def _outline(page: ParsedPage) -> list[tuple[str, list[str]]]:
     """Return tags and attribute names, without the break opportunities of long names."""
     return [(tag, [name for name, _ in attributes]) for tag, attributes in page.elements if tag != "wbr"]
 
 
 def test_card_shows_the_model_and_its_run() -> None:
-    page = Page(render_card("en", CARD))
+    page = ParsedPage(render_card("en", CARD))
 
-    facts = page.facts()
+    facts = page.definitions()
     expected = {
         "Model id": "m-1",
         "URI": "models:/m-1",
@@ -71,7 +88,7 @@ def test_card_shows_the_model_and_its_run() -> None:
 
 
 def test_card_without_a_run_explains_it() -> None:
-    page = Page(render_card("en", replace(CARD, run=None)))
+    page = ParsedPage(render_card("en", replace(CARD, run=None)))
 
     assert "This model was logged outside a run." in page.texts("p")
     assert page.texts("summary") == ["Signature 1 input · 0 params", "Run ", "Versions and aliases 0"]
@@ -80,8 +97,8 @@ def test_card_without_a_run_explains_it() -> None:
 def test_undeclared_facts_are_left_out() -> None:
     bare = ModelCard(replace(ENTRY, size_bytes=None), "", "", None, {}, None)
 
-    page = Page(render_card("en", bare))
-    assert {"Size", "Context length"}.isdisjoint(page.facts())
+    page = ParsedPage(render_card("en", bare))
+    assert {"Size", "Context length"}.isdisjoint(page.definitions())
     assert page.texts("summary")[0] == "Signature "
 
 
@@ -91,7 +108,7 @@ def test_versions_are_listed_under_their_name_with_their_aliases() -> None:
         RegisteredVersion("joker", "1", ()),
         RegisteredVersion("other", "2", ("x",)),
     )
-    facts = Page(render_card("ro", replace(CARD, versions=versions))).facts()
+    facts = ParsedPage(render_card("ro", replace(CARD, versions=versions))).definitions()
 
     assert facts["joker"] == "versiunea 3 @champion @new\nversiunea 1"
     assert facts["other"] == "versiunea 2 @x"
@@ -111,19 +128,19 @@ _CODE = Inspection("code", (Suspect("<b>.py", "python"), Suspect("MLmodel: code"
 )
 def test_chips_show_whose_code_runs_and_whether_the_files_match(review: Review | None, trust: str) -> None:
     card = replace(CARD, versions=(RegisteredVersion("phi", "2", ("champion",)),))
-    healthy = Page(render_card("en", card, Health(Diagnosis("m-1", (), can_relog=True), review)))
+    healthy = ParsedPage(render_card("en", card, Health(Diagnosis("m-1", (), can_relog=True), review)))
     assert f"v2 · champion {trust} files match " in healthy.texts("p")
 
     missing = Finding("file_missing", {"file": "MLmodel"})
-    damaged = Page(render_card("en", card, Health(Diagnosis("m-1", (missing,), can_relog=True), review)))
+    damaged = ParsedPage(render_card("en", card, Health(Diagnosis("m-1", (missing,), can_relog=True), review)))
     assert f"v2 · champion {trust} 1 problem " in damaged.texts("p")
     assert any("MLmodel is missing" in text for text in damaged.texts("p"))
 
 
 @pytest.mark.parametrize("can_approve", [True, False])
-def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy(can_approve: bool) -> None:
+def test_a_refused_model_shows_its_code_and_the_remedy_and_is_never_called_healthy(can_approve: bool) -> None:
     health = Health(Diagnosis("m-1", (), can_relog=False), Review(_CODE, is_approved=False), can_approve)
-    page = Page(render_card("en", CARD, health))
+    page = ParsedPage(render_card("en", CARD, health))
     texts = " ".join(text for _, text in page.cells)
 
     assert "not loaded: brings its own code" in texts
@@ -133,12 +150,14 @@ def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy
     assert ("with the button below" in texts) is can_approve
     assert ("Trust these files and load" in texts) is can_approve
     assert (f"python -m phi3_ui trust {CARD.entry.model_id} --approve" in texts) is not can_approve
-    approved = Page(render_card("en", CARD, Health(health.diagnosis, Review(_CODE, is_approved=True), can_approve)))
+    approved = ParsedPage(
+        render_card("en", CARD, Health(health.diagnosis, Review(_CODE, is_approved=True), can_approve))
+    )
     assert "any change revokes this" in " ".join(text for _, text in approved.cells)
 
 
 def test_without_a_model_the_card_asks_to_pick_one() -> None:
-    assert Page(render_card("en", None)).cells == [("p", "Pick a model to see its details.")]
+    assert ParsedPage(render_card("en", None)).cells == [("p", "Pick a model to see its details.")]
 
 
 def test_long_names_break_at_underscores_and_ids_can_be_copied() -> None:

@@ -7,7 +7,7 @@ from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.render.model_menu import Problems, alias_keys, describe_menu, measure_speeds, server_title
 from tests.support.cards import ENTRY
 
-OLD, NEW, OTHER = (replace(ENTRY, model_id=one, context_length=8192) for one in ("m-1", "m-2", "m-3"))
+OLD, NEW, OTHER = (replace(ENTRY, model_id=model_id, context_length=8192) for model_id in ("m-1", "m-2", "m-3"))
 VERSIONS = {
     "m-1": (RegisteredVersion("phi", "1", ("champion",)),),
     "m-2": (RegisteredVersion("phi", "2", ()),),
@@ -34,16 +34,24 @@ def test_a_store_without_a_registry_has_one_group_without_a_name() -> None:
     assert describe_menu("en", [], {}) == []
 
 
-def test_an_unreachable_server_shows_why_even_without_a_model() -> None:
+def test_an_unreachable_server_shows_the_reason_even_without_a_model() -> None:
     entry = replace(
         ENTRY, model_id="remote:lab/m", name="lab/m", contract="remote", engine="remote", host="lab.example"
     )
-    why = {server_title("lab", "lab.example"): "No key.", server_title("gone", "[::1]:1"): "No answer."}
-    lab, gone = describe_menu("en", [entry], {}, Problems(unreachable={entry.model_id}, servers=why))
+    reasons = {server_title("lab", "lab.example"): "No key.", server_title("gone", "[::1]:1"): "No answer."}
+    with_model, without_models = describe_menu(
+        "en", [entry], {}, Problems(unreachable={entry.model_id}, servers=reasons)
+    )
 
-    assert (lab["name"], lab["problem"]) == ("lab · lab.example", "No key.")
-    assert [(row["name"], row["chips"]) for row in lab["rows"]] == [("m", [{"text": "unreachable", "kind": "warn"}])]
-    assert (gone["name"], gone["rows"], gone["problem"]) == ("gone · [::1]:1", [], "No answer.")
+    assert (with_model["name"], with_model["problem"]) == ("lab · lab.example", "No key.")
+    assert [(row["name"], row["chips"]) for row in with_model["rows"]] == [
+        ("m", [{"text": "unreachable", "kind": "warn"}])
+    ]
+    assert (without_models["name"], without_models["rows"], without_models["problem"]) == (
+        "gone · [::1]:1",
+        [],
+        "No answer.",
+    )
 
 
 def test_the_speed_is_the_median_of_the_last_answers() -> None:

@@ -4,7 +4,7 @@ from phi3_ui.ui.render.model_presets import describe_presets
 
 
 def test_every_preset_shows_its_needs_and_licence() -> None:
-    *presets, own = describe_presets("en")
+    *presets, own_weights = describe_presets("en")
 
     assert presets[0] == {
         "key": "demo",
@@ -13,5 +13,5 @@ def test_every_preset_shows_its_needs_and_licence() -> None:
         "needs": "Download 93 MB · disk 920 MB · memory from ≈ 700 MB",
     }
     assert all(card["needs"] for card in presets)
-    assert (own["key"], own["needs"]) == ("own", "")
+    assert (own_weights["key"], own_weights["needs"]) == ("own", "")
     assert "Descărcare ≈ 10,4 GB · disc ≈ 10,4 GB · memorie de la ≈" in describe_presets("ro")[1]["needs"]

@@ -6,12 +6,12 @@ from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import Timings, Usage
 from phi3_ui.ui.render.replay import Comparison, compare, render_progress, render_replay_head
 from tests.support.hostile import hostile_texts, languages
-from tests.support.html import Page
+from tests.support.html import ParsedPage
 
 
-def _one(question: str, answer: Answer | None) -> Conversation:
-    asked = Conversation().with_question(question)
-    return asked.with_answer(answer) if answer else asked
+def _create_chat(question: str, answer: Answer | None) -> Conversation:
+    conversation = Conversation().with_question(question)
+    return conversation.with_answer(answer) if answer else conversation
 
 
 OLD = Answer("phi-3 · ONNX", "The cat sat.", Usage(1200, 34), Timings(0.126, 1.0, 98.44), "stop")
@@ -23,7 +23,7 @@ def _totals(comparison: Comparison) -> dict[str, tuple[str, str]]:
 
 
 def test_differences_are_marked_on_their_own_side() -> None:
-    comparison = compare("en", _one("Who sat?", OLD), _one("Who sat?", NEW))
+    comparison = compare("en", _create_chat("Who sat?", OLD), _create_chat("Who sat?", NEW))
 
     assert comparison["labels"] == {"old": "Original", "new": "Replay", "differences": "Show differences"}
     (turn,) = comparison["turns"]
@@ -41,7 +41,10 @@ def test_differences_are_marked_on_their_own_side() -> None:
 
 
 def test_the_totals_are_side_by_side() -> None:
-    old, new = _one("one", OLD).with_question("two").with_answer(OLD), _one("one", NEW).with_question("two")
+    old, new = (
+        _create_chat("one", OLD).with_question("two").with_answer(OLD),
+        _create_chat("one", NEW).with_question("two"),
+    )
     comparison = compare("en", old, new)
 
     assert comparison["totals"][0] == ["", "Original", "Replay"]
@@ -57,8 +60,8 @@ def test_the_totals_are_side_by_side() -> None:
     }
 
 
-def test_before_it_starts_only_the_old_answers_are_shown() -> None:
-    comparison = compare("en", _one("one", OLD))
+def test_before_the_replay_only_the_old_answers_are_shown() -> None:
+    comparison = compare("en", _create_chat("one", OLD))
 
     (turn,) = comparison["turns"]
     assert (turn["old"]["text"], turn["new"]["text"], turn["new"]["metrics"]) == ("The cat sat.", "", "")
@@ -66,7 +69,7 @@ def test_before_it_starts_only_the_old_answers_are_shown() -> None:
 
 
 def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
-    old = _one("one", OLD).with_question("two").with_answer(OLD)
+    old = _create_chat("one", OLD).with_question("two").with_answer(OLD)
     for new in (Conversation(), Conversation().with_question("one")):
         comparison = compare("en", old, new)
 
@@ -78,7 +81,7 @@ def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
 
 def test_failures_show_the_reason_and_unknown_values_are_not_zero() -> None:
     failed = Answer("phi-4", "", error=("management_disabled", {}))
-    comparison = compare("en", _one("one", None), _one("one", failed))
+    comparison = compare("en", _create_chat("one", None), _create_chat("one", failed))
 
     (turn,) = comparison["turns"]
     assert turn["old"]["metrics"] == "Not answered."
@@ -88,8 +91,8 @@ def test_failures_show_the_reason_and_unknown_values_are_not_zero() -> None:
 
 
 def test_a_replay_answer_without_text_marks_all_of_the_old_one() -> None:
-    gone = Answer("m", "", OLD.usage, OLD.timings, "cancelled")
-    (turn,) = compare("ro", _one("one", OLD), _one("one", gone))["turns"]
+    empty = Answer("m", "", OLD.usage, OLD.timings, "cancelled")
+    (turn,) = compare("ro", _create_chat("one", OLD), _create_chat("one", empty))["turns"]
 
     assert turn["old"]["pieces"] == [("only_left", "The cat sat.")]
     assert (turn["new"]["pieces"], turn["new"]["model"]) == ([], "m")
@@ -99,10 +102,10 @@ def test_a_replay_answer_without_text_marks_all_of_the_old_one() -> None:
 @settings(deadline=None)
 @given(languages, hostile_texts)
 def test_no_title_or_sentence_is_html(language: str, text: str) -> None:
-    for written, plain in (
+    for html, plain in (
         (render_replay_head(language, text), render_replay_head(language, "a")),
         (render_progress(text), render_progress("a")),
     ):
-        page = Page(written)
-        assert [tag for tag, _ in page.elements] == [tag for tag, _ in Page(plain).elements]
+        page = ParsedPage(html)
+        assert [tag for tag, _ in page.elements] == [tag for tag, _ in ParsedPage(plain).elements]
         assert text in "".join(page.texts("h2", "p"))

@@ -10,7 +10,7 @@ from phi3_ui.chat.types import Timings, Usage
 from phi3_ui.store.conversations.history import TurnMetrics
 from phi3_ui.ui.render.usage_overview import render_usage_overview
 from tests.support.hostile import hostile_texts, languages
-from tests.support.html import Page
+from tests.support.html import ParsedPage
 
 _DAY = 86_400
 _MAY_17 = 1_715_938_200.0  # 2024-05-17 09:30 UTC
@@ -32,8 +32,8 @@ _CHAT = Conversation().with_question("one", TurnRequest(0.0, "m-2")).with_answer
 _NONE = Conversation()
 
 
-def _read(language: str, metrics: list[TurnMetrics], chat: Conversation = _NONE) -> Page:
-    return Page(render_usage_overview(language, metrics, chat), "h2", "h3", "figcaption", "span", "b")
+def _read(language: str, metrics: list[TurnMetrics], chat: Conversation = _NONE) -> ParsedPage:
+    return ParsedPage(render_usage_overview(language, metrics, chat), "h2", "h3", "figcaption", "span", "b")
 
 
 def _colors(html: str, figure: str) -> list[str]:
@@ -77,7 +77,7 @@ def test_texts_numbers_and_dates_of_charts_follow_the_language() -> None:
     assert {"240", "320", "0,60 s", "0,50 s", "20,0 tokeni/s", "10,0 tokeni/s"} <= set(values)
 
 
-def test_of_a_long_chat_the_last_answers_are_drawn() -> None:
+def test_only_the_last_answers_of_a_long_chat_are_drawn() -> None:
     chat = _NONE
     for number in range(30):
         chat = chat.with_question(str(number), TurnRequest(0.0, "m-2")).with_answer(_ANSWER)
@@ -101,7 +101,7 @@ def test_models_of_the_same_name_are_distinguished() -> None:
     assert page.texts("span")[:3] == ["phi-3 · ONNX (m-1)", "phi-3 · ONNX (m-777777)", "unknown"]
 
 
-def test_the_totals_are_of_each_model_of_the_last_days_and_of_all() -> None:
+def test_totals_are_listed_by_model_by_recent_day_and_overall() -> None:
     html = render_usage_overview("en", [_ONNX, _PIPELINE, replace(_UNKNOWN, model="new", model_id="m-3")], _NONE)
     _, _, table = html.partition('<table class="phi3-table-figures">')
     rows = [
@@ -125,12 +125,12 @@ def test_the_totals_are_of_each_model_of_the_last_days_and_of_all() -> None:
 @settings(deadline=None)
 @given(languages, hostile_texts, hostile_texts)
 def test_no_value_is_html(language: str, model: str, other: str) -> None:
-    def read(one: str, two: str) -> Page:
-        return _read(language, [replace(_ONNX, model=one), replace(_ONNX, model=two, model_id="x")], _CHAT)
+    def render_page(first: str, second: str) -> ParsedPage:
+        return _read(language, [replace(_ONNX, model=first), replace(_ONNX, model=second, model_id="x")], _CHAT)
 
-    page, plain = read(model, other), read("a", "b")
+    page, plain = render_page(model, other), render_page("a", "b")
     assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
-    names = [{name for _, attributes in one.elements for name, _ in attributes} for one in (page, plain)]
+    names = [{name for _, attributes in html.elements for name, _ in attributes} for html in (page, plain)]
     assert names[0] == names[1]
     shown = page.texts("span")
     assert all(any(text.startswith(name) for text in shown) for name in (model, other))

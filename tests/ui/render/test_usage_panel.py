@@ -10,7 +10,7 @@ from phi3_ui.chat.types import ContextUsage, Timings, Usage
 from phi3_ui.ui.render.mlflow_links import Link
 from phi3_ui.ui.render.usage_panel import render_usage
 from tests.support.hostile import hostile_texts, languages
-from tests.support.html import Page
+from tests.support.html import ParsedPage
 
 _TIMED = Answer(
     "m · ONNX", "b", Usage(1200, 34, 1150), Timings(0.126, 1.0, 98.44), "stop", context=ContextUsage(1200, 8192)
@@ -19,8 +19,8 @@ _PLAIN = Answer("m · Pipeline", "a", Usage(10, 5), None, "stop")
 _TWO = Conversation().with_question("one").with_answer(_PLAIN).with_question("two").with_answer(_TIMED)
 
 
-def _read(html: str) -> Page:
-    return Page(html, "h2", "span", "em", "figcaption")
+def _read(html: str) -> ParsedPage:
+    return ParsedPage(html, "h2", "span", "em", "figcaption")
 
 
 def _pairs(language: str, conversation: Conversation) -> list[tuple[str, str]]:
@@ -77,13 +77,13 @@ def test_unknown_values_are_marked_and_not_zero() -> None:
     assert pairs[-1] == ("Context used", "—")
     assert ("Prompt tokens", "1,210") in pairs
     assert 'title="unknown" aria-label="unknown">—' in render_usage("en", failed)
-    assert [one for _, one, _ in _details("en", failed)] == ["—"] * 7 + ["failed"]
+    assert [value for _, value, _ in _details("en", failed)] == ["—"] * 7 + ["failed"]
     # Without a count of cached tokens, the prompt is one part.
     plain = Conversation().with_question("one").with_answer(_PLAIN)
     assert _pairs("en", plain)[3:6] == [("Prompt, cached", "—"), ("Prompt", "10"), ("Completion", "5")]
 
 
-def test_zero_is_zero() -> None:
+def test_zero_is_shown_as_zero() -> None:
     stopped = Answer("m", "", Usage(0, 0, 0), Timings(None, 0.1, None), "cancelled")
     conversation = Conversation().with_question("one").with_answer(stopped)
 
@@ -128,7 +128,7 @@ def test_an_imported_answer_has_neither_an_engine_nor_dashes() -> None:
     assert measured.count("<li title=") == 1
 
 
-def test_before_the_first_answer_there_is_a_hint_and_the_way_to_all_usage() -> None:
+def test_before_the_first_answer_there_is_a_hint_and_a_link_to_all_usage() -> None:
     page = _read(render_usage("en", Conversation().with_question("one"), answers=1204))
 
     assert page.texts("p", "h2", "dt", "td") == ["Token counts appear after the first answer."]

@@ -29,7 +29,7 @@ _ATTRIBUTES |= {"disabled", "checked", "aria-label", "data-language"}
 
 @pytest.fixture(scope="module")
 def render() -> Iterator[Render]:
-    """Returns the HTML of each block of a text."""
+    """A function that returns the HTML of each block of a text."""
     command = [deno.find_deno_bin(), "run", "--no-config", str(Path(__file__).with_name("render_blocks.js"))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdin
@@ -149,8 +149,8 @@ def test_text_that_is_not_mathematics_stays_text(render: Render, text: str) -> N
     ],
 )
 def test_a_formula_between_single_dollars_is_drawn(render: Render, tex: str) -> None:
-    assert [html.unescape(one) for one in formulas(render(f"so ${tex}$, and (${tex}$)-case"))] == [tex, tex]
-    assert [html.unescape(one) for one in formulas(render(f"so $${tex}$$, and\n$${tex}$$"))] == [tex, tex]
+    assert [html.unescape(formula) for formula in formulas(render(f"so ${tex}$, and (${tex}$)-case"))] == [tex, tex]
+    assert [html.unescape(formula) for formula in formulas(render(f"so $${tex}$$, and\n$${tex}$$"))] == [tex, tex]
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,15 @@ def test_text_after_a_formula_is_kept(render: Render, text: str, block: str, res
     assert others == rest
 
 
-def test_a_model_that_repeats_itself_does_not_hold_up_the_page(render: Render) -> None:
-    """A rule of cubic cost took 20 s for this text, at every redraw."""
+def test_repeated_delimiters_do_not_block_the_page(render: Render) -> None:
+    """A rule with cubic time took 20 s for this text, at every redraw."""
     assert len(render("\\[\n" * 2000)) == 1
 
 
 @pytest.mark.parametrize("line", ["\\[ a", "\\[", "$$ a", "x \\[ \\\\]"])
 @pytest.mark.parametrize("end", ["", "\n\n\\] $$ \\)"])
-def test_openings_without_an_end_are_looked_up_once(render: Render, line: str, end: str) -> None:
-    """The whole rest of the text used to be searched for each of them: six seconds for 8,000 lines, at every redraw."""
+def test_unclosed_delimiters_are_searched_once(render: Render, line: str, end: str) -> None:
+    """Each one used to search the rest of the text: six seconds for 8,000 lines, at every redraw."""
     assert render(f"{line}\n" * 10_000 + end)
 
 
@@ -227,7 +227,7 @@ def test_each_block_has_its_own_direction(render: Render) -> None:
         "- שלום\n- [x] abc\n\n  1. עוד\n\nabc שלום\n\n> ‏123 שלום\n\n| שלום | b |\n|---|---|\n| 1 | 2 |"
     )
 
-    # Its items have no own direction, which could put a number on the side where the list leaves no room.
+    # Items have no direction of their own: it could put the number on the side without padding.
     assert [
         (tag, attributes.get("dir")) for tag, attributes in _Html(hebrew).elements if tag in ("ul", "ol", "li")
     ] == [
@@ -241,8 +241,8 @@ def test_each_block_has_its_own_direction(render: Render) -> None:
     assert quote.startswith('<blockquote dir="rtl">\n<p dir="auto">')
     assert table.startswith('<div class="phi3-table" dir="rtl" tabindex="0"><table dir="rtl">')
     assert '<th dir="auto">' in table
-    numbers, after = render("> 123\n\nשלום")
-    assert (numbers, after) == ('<blockquote>\n<p dir="auto">123</p>\n</blockquote>', '<p dir="auto">שלום</p>')
+    numbers, hebrew = render("> 123\n\nשלום")
+    assert (numbers, hebrew) == ('<blockquote>\n<p dir="auto">123</p>\n</blockquote>', '<p dir="auto">שלום</p>')
     assert render("`a` שלום") == ['<p dir="auto"><code dir="ltr">a</code> שלום</p>']
 
 
@@ -264,7 +264,7 @@ _texts = st.lists(_pieces | _links | hostile_texts, max_size=10).map("".join)
 
 
 @given(_texts.filter(lambda text: "$" not in text and "\\(" not in text and "\\[" not in text))
-def test_text_becomes_no_other_html_than_markdowns(render: Render, text: str) -> None:
+def test_text_produces_only_the_html_of_markdown(render: Render, text: str) -> None:
     elements = [element for block in render(text) for element in _Html(block).elements]
 
     assert {tag for tag, _ in elements} <= _TAGS

@@ -33,15 +33,15 @@ _SETTINGS = [
 
 
 def _questions() -> list[dict[str, Any]]:
-    chance = random.Random(4)
+    rng = random.Random(4)
 
-    def some(most: int) -> str:
-        return "".join(chance.choices(_PIECES, k=chance.randint(0, most)))
+    def draw_text(max_pieces: int) -> str:
+        return "".join(rng.choices(_PIECES, k=rng.randint(0, max_pieces)))
 
     return [
         {
-            "files": [{"name": chance.choice(_NAMES), "text": some(8)} for _ in range(chance.randint(1, 3))],
-            "typed": f"What is this? {some(4)}",
+            "files": [{"name": rng.choice(_NAMES), "text": draw_text(8)} for _ in range(rng.randint(1, 3))],
+            "typed": f"What is this? {draw_text(4)}",
         }
         for _ in range(200)
     ]
@@ -62,20 +62,20 @@ def cases() -> dict[str, Any]:
 def result(cases: dict[str, Any]) -> dict[str, Any]:
     command = [deno.find_deno_bin(), "run", "--no-config", str(Path(__file__).with_name("attached_files.js"))]
     done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", input=json.dumps(cases))
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
-def test_files_and_text_are_found_again_in_the_question(cases: dict[str, Any], result: dict[str, Any]) -> None:
-    for case, came in zip(cases["questions"], result["questions"], strict=True):
-        files = came["split"]["files"]
+def test_files_and_text_are_recovered_from_the_question(cases: dict[str, Any], result: dict[str, Any]) -> None:
+    for case, actual in zip(cases["questions"], result["questions"], strict=True):
+        files = actual["split"]["files"]
         assert [file["name"] for file in files] == [file["name"] for file in case["files"]]
         # A line break is added before the closing fence if the file ends without one.
         assert [file["text"].removesuffix("\n") for file in files] == [
             file["text"].removesuffix("\n") for file in case["files"]
         ]
-        assert came["split"]["rest"] == case["typed"]
-        assert came["again"] == came["text"]
+        assert actual["split"]["rest"] == case["typed"]
+        assert actual["again"] == actual["text"]
 
 
 def test_a_question_without_files_is_not_split(cases: dict[str, Any], result: dict[str, Any]) -> None:
