@@ -15,7 +15,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store import bucket as bucket_module
 from phi3_ui.store.bucket import BucketCopy
-from tests.support.asgi_client import running
+from tests.support.asgi_client import run_app
 from tests.support.build_cache import create_store
 
 
@@ -31,7 +31,7 @@ def _read(database: Path) -> list[str]:
         return [text for (text,) in connection.execute("SELECT text FROM said")]
 
 
-def test_what_was_copied_is_there_after_the_disk_was_lost(tmp_path: Path) -> None:
+def test_copied_data_survives_the_loss_of_the_disk(tmp_path: Path) -> None:
     database, bucket = tmp_path / "home" / "mlflow.db", tmp_path / "bucket"
     copy = BucketCopy(database, bucket)
     copy.restore()
@@ -50,32 +50,30 @@ def test_what_was_copied_is_there_after_the_disk_was_lost(tmp_path: Path) -> Non
     assert [file.name for file in bucket.iterdir()] == ["mlflow.db"]
 
 
-def test_changes_are_copied_while_the_app_runs_and_nothing_else_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_changes_are_copied_while_the_app_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "_INTERVAL", 0.01)
     database, bucket = tmp_path / "home" / "mlflow.db", tmp_path / "bucket"
     copied = threading.Event()
     replace, copies = os.replace, list[str]()
 
-    def note(source: Path, target: Path) -> None:
+    def record_copy(source: Path, target: Path) -> None:
         replace(source, target)
         copies.append(target.name)
         copied.set()
 
-    monkeypatch.setattr(os, "replace", note)
+    monkeypatch.setattr(os, "replace", record_copy)
     copy = BucketCopy(database, bucket)
     copy.restore()
     copy.start()
     _write(database, "one")
     assert copied.wait(60)
     copy.stop()
-    before = len(copies)
+    count = len(copies)
     copy.save()
-    assert len(copies) == before
+    assert len(copies) == count
 
 
-def test_a_database_of_this_disk_is_not_replaced(tmp_path: Path) -> None:
+def test_an_existing_database_is_not_replaced(tmp_path: Path) -> None:
     database, bucket = tmp_path / "home" / "mlflow.db", tmp_path / "bucket"
     _write(bucket / "mlflow.db", "old")
     _write(database, "new")
@@ -84,7 +82,7 @@ def test_a_database_of_this_disk_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"SQLite format 3\0" + b"x" * 5000, b"no database"])
-def test_a_damaged_copy_is_named_and_stays(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_copy_is_named_and_kept(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mlflow.db").write_bytes(content)
     with pytest.raises(UserError, match=r"mlflow\.db is damaged"):
         BucketCopy(tmp_path / "home" / "mlflow.db", tmp_path).restore()
@@ -92,7 +90,7 @@ def test_a_damaged_copy_is_named_and_stays(tmp_path: Path, content: bytes) -> No
     assert (tmp_path / "mlflow.db").read_bytes() == content
 
 
-def test_a_bucket_that_takes_nothing_is_named_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unwritable_bucket_is_reported_and_retried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database, bucket = tmp_path / "home" / "mlflow.db", tmp_path / "bucket"
     bucket.write_text("a file, no folder")
     with pytest.raises(UserError, match="cannot be used"):
@@ -109,12 +107,12 @@ def test_a_bucket_that_takes_nothing_is_named_and_tried_again(tmp_path: Path, ca
 
 
 @pytest.mark.server
-def test_the_app_restores_its_store_and_copies_it_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_restores_its_store_and_copies_it_at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FirstRun, "start", lambda self: None)
     home, bucket = tmp_path / "home", tmp_path / "bucket"
     create_store(bucket)
     settings = Settings.read({"PHI3_UI_HOME": str(home), "PHI3_UI_BUCKET": str(bucket)})
     assert settings.artifacts == (bucket / "artifacts").as_uri()
-    with running(server.create_app, settings):
+    with run_app(server.create_app, settings):
         _write(home / "mlflow.db", "during the day")
     assert _read(bucket / "mlflow.db") == ["during the day"]

@@ -56,16 +56,16 @@ def test_another_server_waits_until_the_lease_is_released(uri: str) -> None:
     assert _read(uri) is None
 
 
-def test_who_gives_up_waiting_leaves_the_lease_alone(uri: str) -> None:
+def test_giving_up_the_wait_leaves_the_lease_alone(uri: str) -> None:
     assert _open(uri, "/a").try_acquire()
     with hold_lease(_open(uri, "/b"), lambda: None, lambda: True) as is_held:
         assert not is_held
     assert _open(uri, "/b").is_held_elsewhere()
 
 
-def test_the_lease_of_a_server_that_died_expires_and_its_own_process_needs_not_wait(uri: str) -> None:
+def test_the_lease_of_a_dead_server_expires_and_its_successor_need_not_wait(uri: str) -> None:
     assert _open(uri, "/a").try_acquire()
-    assert _open(uri, "/a").try_acquire(), "the file lock of the home says that the other process has ended"
+    assert _open(uri, "/a").try_acquire(), "the file lock of the home folder shows that the other process has ended"
     holder = (_read(uri) or "").split()[0]
     _write(uri, f"{holder} {time.time() - 61:.0f}")
     assert _open(uri, "/b").try_acquire()
@@ -74,25 +74,25 @@ def test_the_lease_of_a_server_that_died_expires_and_its_own_process_needs_not_w
         assert _open(uri, "/c").try_acquire()
 
 
-def test_of_two_that_write_at_once_the_last_one_holds_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_of_two_concurrent_writers_holds_the_lease(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _open(uri, "/a"), _open(uri, "/b")
     first._settle = 1.0
 
-    def let_the_other_write(_: float) -> None:
+    def write_meanwhile(_: float) -> None:
         monkeypatch.setattr(time, "sleep", lambda _: None)
-        second._write()  # it checked before the first one wrote
+        second._write()  # it had checked before the first one wrote
 
-    monkeypatch.setattr(time, "sleep", let_the_other_write)
+    monkeypatch.setattr(time, "sleep", write_meanwhile)
     assert not first.try_acquire()
     assert not second.is_held_elsewhere()
 
 
 def test_a_lease_is_renewed_while_it_is_held(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "_RENEWAL", 0.01)
-    held = _open(uri, "/a")
-    assert held.try_acquire()
+    lease = _open(uri, "/a")
+    assert lease.try_acquire()
     _write(uri, "nobody 0")
     deadline = time.monotonic() + 60
     while (_read(uri) or "").startswith("nobody"):
         assert time.monotonic() < deadline
-    held.release()
+    lease.release()

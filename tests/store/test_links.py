@@ -87,17 +87,17 @@ def test_an_unused_port_or_no_url_is_unavailable() -> None:
 
 
 def test_is_available_returns_the_last_probes_result_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, probed = threading.Event(), list[str]()
+    may_continue, probed = threading.Event(), list[str]()
 
     def slow_probe(url: str) -> bool:
         probed.append(url)
-        return go_on.wait(10)
+        return may_continue.wait(10)
 
     monkeypatch.setattr(links, "is_mlflow_ui", slow_probe)
     ui = links.MlflowUi(_BASE)
 
     assert [ui.is_available() for _ in range(3)] == [False] * 3
-    go_on.set()
+    may_continue.set()
     assert ui.wait_until_available(10)
     assert ui.is_available()
     assert probed == [_BASE]

@@ -38,11 +38,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_the_server_says_what_it_supports(server: Server) -> None:
+def test_missing_features_of_the_server_are_detected(server: Server) -> None:
     assert find_features(server.uri) == StoreFeatures(logged_models=False, traces=False)
 
 
-def test_models_are_listed_asked_and_evaluated_and_chats_are_kept_locally(
+def test_models_can_be_listed_used_and_evaluated_and_chats_are_stored_locally(
     server: Server, run_command: RunCommand, tmp_path: Path
 ) -> None:
     store = {"MLFLOW_TRACKING_URI": server.uri}
@@ -51,10 +51,10 @@ def test_models_are_listed_asked_and_evaluated_and_chats_are_kept_locally(
 
     for name in ("legacy-say", "draft"):
         assert run_command(tmp_path, "trust", name, "--approve", **store).returncode == 0
-    asked = run_command(tmp_path, "chat", "legacy-say@champion", "Hi", **store)
-    assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.strip() == "You said: Hi"
-    assert f"The tracking store {server.uri} does not store traces" in asked.stderr
+    chat = run_command(tmp_path, "chat", "legacy-say@champion", "Hi", **store)
+    assert chat.returncode == 0, chat.stderr
+    assert chat.stdout.strip() == "You said: Hi"
+    assert f"The tracking store {server.uri} does not store traces" in chat.stderr
     local = MlflowClient(f"sqlite:///{tmp_path / 'chats.db'}")
     experiment = local.get_experiment_by_name("phi3-chat")
     assert experiment
@@ -63,8 +63,8 @@ def test_models_are_listed_asked_and_evaluated_and_chats_are_kept_locally(
 
     questions = tmp_path / "questions.txt"
     questions.write_text("One\nTwo\n")
-    evaluated = run_command(tmp_path, "evaluate", "draft", str(questions), "--json", **store).json()
-    run = MlflowClient(server.uri).get_run(evaluated["run_id"])
+    evaluation = run_command(tmp_path, "evaluate", "draft", str(questions), "--json", **store).json()
+    run = MlflowClient(server.uri).get_run(evaluation["run_id"])
     assert (run.data.metrics["answers"], run.info.status) == (2.0, "FINISHED")
 
 
@@ -76,9 +76,9 @@ def test_both_kinds_are_logged_as_artifacts_of_their_run_and_registered(
     folder = tiny_models.onnx(variant) if kind == "onnx" else tiny_models.checkpoint(variant)
     options = ["--precision", "fp32"] if kind == "onnx" else []
     store = ["--tracking-uri", server.uri, "--name", "tiny", "--source", "here"]
-    printed = run_program(f"models.log_{kind}", "--folder", folder, "--no-measure", "--events", *store, *options)
+    output = run_program(f"models.log_{kind}", "--folder", folder, "--no-measure", "--events", *store, *options)
     name = f"tiny-{kind}"
-    assert json.loads(printed.splitlines()[-1])["result"]["model_id"] == f"{name}/1"
+    assert json.loads(output.splitlines()[-1])["result"]["model_id"] == f"{name}/1"
 
     entry = Catalogue(server.uri).find(f"{name}@champion")
     assert (entry.contract, entry.uri) == (contract, f"models:/{name}/1")

@@ -32,7 +32,7 @@ def uri(tmp_path: Path) -> str:
     return create_store(tmp_path, EXPERIMENT)
 
 
-def test_a_deleted_experiment_is_named_with_its_cure_until_it_is_restored(uri: str, tmp_path: Path) -> None:
+def test_a_deleted_experiment_is_named_with_its_remedy_until_it_is_restored(uri: str, tmp_path: Path) -> None:
     client, store = MlflowClient(uri), Store(uri)
     id_ = store.experiment_id()
     client.delete_experiment(id_)
@@ -90,12 +90,12 @@ def test_a_renamed_experiment_is_used_and_named_until_there_is_a_new_one(uri: st
         locator.notice
     )
 
-    afresh = client.create_experiment(EXPERIMENT)
-    assert store.experiment_id() == afresh
+    replacement = client.create_experiment(EXPERIMENT)
+    assert store.experiment_id() == replacement
     assert store.find_renamed() is None
 
 
-def test_a_deleted_run_is_named_with_its_cure(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_run_is_named_with_its_remedy(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     client, store = MlflowClient(uri), Store(uri)
     run_id = client.create_run(store.experiment_id(), run_name="a run").info.run_id
     client.delete_run(run_id)
@@ -107,7 +107,7 @@ def test_a_deleted_run_is_named_with_its_cure(uri: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("age", "code"), [("new", "store_schema_new"), ("old", "store_schema_old")])
-def test_the_tables_of_another_mlflow_are_named_with_their_cure(tmp_path: Path, age: str, code: str) -> None:
+def test_the_tables_of_another_mlflow_version_are_named_with_their_remedy(tmp_path: Path, age: str, code: str) -> None:
     uri = create_store(tmp_path)
     scripts = ScriptDirectory.from_config(utils._get_alembic_config(uri))
     oldest = next(iter(scripts.get_bases()))
@@ -150,7 +150,7 @@ def test_chats_are_kept_beside_the_app_where_the_store_keeps_no_traces(
     )
 
 
-def test_no_password_of_a_store_that_does_not_answer_reaches_a_message() -> None:
+def test_the_password_of_an_unresponsive_store_is_in_no_message() -> None:
     uri = "https://me:s3cret@mlflow.example/"
     with pytest.raises(UserError) as refused, translate_store_errors(uri):
         raise OSError(f"request to {uri}api failed for {uri}")

@@ -15,10 +15,12 @@ def make_round(
 ) -> list[TurnRecord]:
     """Return the answers of these models to one question, as variants in one conversation."""
     conversation_id, round_id, records = new_id(), new_id(), list[TurnRecord]()
-    for place, model in enumerate(models):
-        request = replace(make_request(), model_id=model, round=RoundPlace(round_id, place, len(models), is_blind=True))
+    for position, model in enumerate(models):
+        request = replace(
+            make_request(), model_id=model, round=RoundPlace(round_id, position, len(models), is_blind=True)
+        )
         request = replace(request, asked_at=request.asked_at if asked_at is None else asked_at)
-        conversation = Conversation().with_question("Why?", request).with_answer(make_answer(f"Because {place}."))
+        conversation = Conversation().with_question("Why?", request).with_answer(make_answer(f"Because {position}."))
         records.append(make_record(conversation_id, conversation, visitor_id))
     return records
 

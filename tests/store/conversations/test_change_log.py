@@ -30,7 +30,7 @@ from tests.store.conversations.recording import (
 )
 from tests.store.conversations.rounds import make_round, vote_on
 
-OLD = 30  # chats newer than the oldest one: more than a refresh reads from the store
+OLD_CHATS = 30  # chats newer than the oldest one: more than a refresh reads from the store
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Node:
     history: History
 
     def ids(self) -> list[str]:
-        return [one.id for one in self.history.list_conversations(ME)]
+        return [summary.id for summary in self.history.list_conversations(ME)]
 
     def titles(self) -> list[str]:
-        return [one.title for one in self.history.list_conversations(ME)]
+        return [summary.title for summary in self.history.list_conversations(ME)]
 
 
 def _start(uri: str, folder: Path) -> Node:
@@ -54,9 +54,9 @@ def _start(uri: str, folder: Path) -> Node:
 def nodes(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Node, Node]]:
     monkeypatch.setattr(history_module, "_MAX_AGE", 0.0)
     monkeypatch.setattr(change_log_module, "_MIN_AGE", 0.0)
-    found = _start(uri, tmp_path / "a"), _start(uri, tmp_path / "b")
-    yield found
-    for node in found:
+    started_nodes = _start(uri, tmp_path / "a"), _start(uri, tmp_path / "b")
+    yield started_nodes
+    for node in started_nodes:
         node.recorder.close()
 
 
@@ -68,75 +68,78 @@ def _record(node: Node, conversation_id: str, question: str = "Hi", asked_at: fl
 
 def _fill(nodes: tuple[Node, Node]) -> str:
     """Create many chats that both servers have loaded, and return the oldest."""
-    first, now = new_id(), time.time()
-    _record(nodes[0], first, "The oldest", now - 1000)
-    for number in range(OLD):
+    oldest, now = new_id(), time.time()
+    _record(nodes[0], oldest, "The oldest", now - 1000)
+    for number in range(OLD_CHATS):
         _record(nodes[0], new_id(), f"Chat {number}", now - 500 + number)
     assert nodes[0].recorder.flush(TIMEOUT)
     for node in nodes:
         assert node.history.wait_until_loaded(ME, TIMEOUT)
-        assert len(node.ids()) == OLD + 1
-    return first
+        assert len(node.ids()) == OLD_CHATS + 1
+    return oldest
 
 
 def test_new_renamed_pinned_and_deleted_chats_reach_the_other_server(
     nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     monkeypatch.setattr(history_module, "_UNDO_SECONDS", 0.0)
-    one, two = nodes
+    first, second = nodes
     oldest = _fill(nodes)
 
-    _record(two, added := new_id(), "From the other")
-    wait_until(lambda: one.titles()[0] == "From the other")
+    _record(second, new_chat_id := new_id(), "From the other")
+    wait_until(lambda: first.titles()[0] == "From the other")
 
-    one.history.rename(ME, oldest, "Renamed")
-    wait_until(lambda: two.titles()[-1] == "Renamed")
-    two.history.set_pinned(ME, oldest, True)
-    wait_until(lambda: one.ids()[0] == oldest)
+    first.history.rename(ME, oldest, "Renamed")
+    wait_until(lambda: second.titles()[-1] == "Renamed")
+    second.history.set_pinned(ME, oldest, True)
+    wait_until(lambda: first.ids()[0] == oldest)
 
-    two.history.delete(ME, oldest)
-    wait_until(lambda: oldest not in one.ids())
-    assert one.history.is_deleted(ME, oldest), "a page that shows it asks in a new chat"
-    assert one.titles()[0] == "From the other"
-    assert len(one.ids()) == len(list_traces(uri)) == OLD + 1, "the others are there once each"
+    second.history.delete(ME, oldest)
+    wait_until(lambda: oldest not in first.ids())
+    assert first.history.is_deleted(ME, oldest), "a page that shows it starts a new chat with its next question"
+    assert first.titles()[0] == "From the other"
+    assert len(first.ids()) == len(list_traces(uri)) == OLD_CHATS + 1, "each of the others exists once"
 
-    conversation = ask(one.history.load(ME, added), "And more?").with_answer(make_answer("Yes"))
-    one.recorder.submit(make_record(added, conversation))
-    assert one.recorder.flush(TIMEOUT)
-    assert [turn.question for turn in two.history.load(ME, added).turns] == ["From the other", "And more?"]
+    conversation = ask(first.history.load(ME, new_chat_id), "And more?").with_answer(make_answer("Yes"))
+    first.recorder.submit(make_record(new_chat_id, conversation))
+    assert first.recorder.flush(TIMEOUT)
+    assert [turn.question for turn in second.history.load(ME, new_chat_id).turns] == ["From the other", "And more?"]
 
 
-@pytest.mark.parametrize("mine", [0, "tie"])
-def test_a_vote_reaches_the_other_server_where_no_second_one_counts(nodes: tuple[Node, Node], mine: Preference) -> None:
-    one, two = nodes
+@pytest.mark.parametrize("preference", [0, "tie"])
+def test_a_vote_reaches_the_other_server_which_rejects_a_second_one(
+    nodes: tuple[Node, Node], preference: Preference
+) -> None:
+    first, second = nodes
     records = make_round()
     for record in records:
-        one.recorder.submit(record)
-        one.history.apply(record)
-    assert one.recorder.flush(TIMEOUT)
-    assert two.history.wait_until_loaded(ME, TIMEOUT)
+        first.recorder.submit(record)
+        first.history.apply(record)
+    assert first.recorder.flush(TIMEOUT)
+    assert second.history.wait_until_loaded(ME, TIMEOUT)
 
-    assert one.history.vote(vote_on(records, mine))
-    assert one.recorder.flush(TIMEOUT)
-    hurried = two.history.vote(vote_on(records, 1))  # before or after the other server has read the first vote
+    assert first.history.vote(vote_on(records, preference))
+    assert first.recorder.flush(TIMEOUT)
+    # before or after the second server has read the first vote
+    is_early_vote_accepted = second.history.vote(vote_on(records, 1))
 
-    wait_until(lambda: (two.ids(), [vote.preference for vote in two.history.list_votes(ME)])[1] == [mine])
-    assert not two.history.vote(vote_on(records, 1))
-    assert two.recorder.flush(TIMEOUT)
-    again = _start_reading(two)
-    assert [vote.preference for vote in again.list_votes(ME)] == [mine], hurried
+    wait_until(lambda: (second.ids(), [vote.preference for vote in second.history.list_votes(ME)])[1] == [preference])
+    assert not second.history.vote(vote_on(records, 1))
+    assert second.recorder.flush(TIMEOUT)
+    restarted = _load_history(second)
+    assert [vote.preference for vote in restarted.list_votes(ME)] == [preference], is_early_vote_accepted
 
 
-def _start_reading(node: Node) -> History:
+def _load_history(node: Node) -> History:
     history = History(node.recorder.change_log._locate, node.recorder)
     assert history.wait_until_loaded(ME, TIMEOUT)
     return history
 
 
-def test_a_change_that_could_not_be_followed_is_followed_later(
+def test_a_change_that_could_not_be_read_is_read_later(
     nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = nodes
+    first, second = nodes
     oldest = _fill(nodes)
     read, failures = TraceSearch.list_infos, iter([UserError("store_unreachable", uri="x", detail="x")] * 2)
 
@@ -146,45 +149,45 @@ def test_a_change_that_could_not_be_followed_is_followed_later(
         return read(self, visitor_id, conversation_id)
 
     monkeypatch.setattr(TraceSearch, "list_infos", fail_twice)
-    one.history.rename(ME, oldest, "Renamed")
-    wait_until(lambda: two.titles()[-1] == "Renamed")
+    first.history.rename(ME, oldest, "Renamed")
+    wait_until(lambda: second.titles()[-1] == "Renamed")
     assert next(failures, None) is None
 
 
-def test_a_change_that_is_on_its_way_outlasts_what_the_store_says(nodes: tuple[Node, Node]) -> None:
-    one, two = nodes
-    first = _fill(nodes)
-    held = one.recorder._changed  # the recorder writes nothing while the test holds this
-    with held:
-        one.history.rename(ME, first, "Mine")
-        two.history.set_pinned(ME, first, True)
-        assert two.recorder.flush(TIMEOUT)
-        one.history._update_index(ME, one.history._indexes[ME])
-        title = one.history._indexes[ME].get_title(first)
+def test_a_pending_change_takes_precedence_over_the_store(nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    conversation_id = _fill(nodes)
+    lock = first.recorder._changed  # the recorder writes nothing while the test holds it
+    with lock:
+        first.history.rename(ME, conversation_id, "Mine")
+        second.history.set_pinned(ME, conversation_id, True)
+        assert second.recorder.flush(TIMEOUT)
+        first.history._update_index(ME, first.history._indexes[ME])
+        title = first.history._indexes[ME].get_title(conversation_id)
     assert title == "Mine"
 
 
-def test_after_more_changes_than_a_log_holds_everything_is_read_again(
+def test_more_changes_than_a_log_holds_cause_a_complete_reload(
     nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     monkeypatch.setattr(change_log_module, "_MAX_CHANGES", 2)
-    one, two = nodes
+    first, second = nodes
     _fill(nodes)
-    one.recorder.change_log._changes = type(one.recorder.change_log._changes)(maxlen=2)
-    two.recorder.change_log.read_new()
-    gone = one.ids()[-3:]
-    for conversation_id in gone:
-        one.history.apply(deletion := ConversationDeletion(ME, conversation_id, 0.0))
-        one.recorder.submit(deletion)
-    assert one.recorder.flush(TIMEOUT)
-    _record(two, pending := new_id(), "Only here")
+    first.recorder.change_log._changes = type(first.recorder.change_log._changes)(maxlen=2)
+    second.recorder.change_log.read_new()
+    deleted = first.ids()[-3:]
+    for conversation_id in deleted:
+        first.history.apply(deletion := ConversationDeletion(ME, conversation_id, 0.0))
+        first.recorder.submit(deletion)
+    assert first.recorder.flush(TIMEOUT)
+    _record(second, pending := new_id(), "Only here")
 
-    wait_until(lambda: not set(gone) & set(two.ids()))
-    assert pending in two.ids()
-    assert len(two.ids()) == OLD + 1 - 3 + 1
+    wait_until(lambda: not set(deleted) & set(second.ids()))
+    assert pending in second.ids()
+    assert len(second.ids()) == OLD_CHATS + 1 - 3 + 1
 
 
-def test_a_log_tells_others_once_and_not_itself(uri: str) -> None:
+def test_a_change_is_reported_once_and_only_to_other_servers(uri: str) -> None:
     locate = locate_in(uri)
     writer, reader = ChangeLog(locate), ChangeLog(locate)
     assert reader.read_new().conversations == set()
@@ -194,15 +197,15 @@ def test_a_log_tells_others_once_and_not_itself(uri: str) -> None:
 
     reader._read_at = writer._read_at = float("-inf")
     assert reader.read_new().conversations == {(visitor_key(ME), "c1"), (visitor_key("anna"), "c2")}
-    assert reader.read_new().conversations == set(), "twice in a second, the store is not asked"
+    assert reader.read_new().conversations == set(), "the store is queried at most once a second"
     reader._read_at = float("-inf")
-    found = reader.read_new()
-    assert not found.conversations
-    assert found.is_complete
+    changes = reader.read_new()
+    assert not changes.conversations
+    assert changes.is_complete
     assert writer.read_new().conversations == set()
 
 
-def test_damaged_and_old_logs_do_no_harm(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_and_old_logs_are_ignored(uri: str, caplog: pytest.LogCaptureFixture) -> None:
     client, experiment = MlflowClient(uri), ensure_experiment(uri)
     for name, value in {"old": f"3 {time.time() - 90_000:.0f} x:c", "bad": "many", "worse": "1 2 x"}.items():
         client.set_experiment_tag(experiment, f"phi3_ui.changes.{name}", value)
@@ -210,5 +213,5 @@ def test_damaged_and_old_logs_do_no_harm(uri: str, caplog: pytest.LogCaptureFixt
     assert ChangeLog(locate_in(uri)).read_new().conversations == set()
 
     assert "phi3_ui.changes.bad is damaged" in caplog.text
-    left = {key.rpartition(".")[2] for key in client.get_experiment(experiment).tags if "changes" in key}
-    assert left == {"bad", "worse"}
+    remaining = {key.rpartition(".")[2] for key in client.get_experiment(experiment).tags if "changes" in key}
+    assert remaining == {"bad", "worse"}

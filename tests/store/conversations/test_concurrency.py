@@ -20,18 +20,18 @@ from tests.store.conversations.chats import ME, ask, make_answer, make_conversat
 from tests.store.conversations.recording import TIMEOUT, list_traces, record_turn
 
 
-def test_a_deletion_that_is_being_carried_out_cannot_be_cancelled(
+def test_a_deletion_in_progress_cannot_be_cancelled(
     uri: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_id = new_id()
     record_turn(recorder, conversation_id, make_conversation())
     assert recorder.flush(TIMEOUT)
-    started, go_on = threading.Event(), threading.Event()
+    started, may_continue = threading.Event(), threading.Event()
     write = TraceWriter.write
 
     def slow_write(self: TraceWriter, operation: Step) -> None:
         started.set()
-        assert go_on.wait(TIMEOUT)
+        assert may_continue.wait(TIMEOUT)
         write(self, operation)
 
     monkeypatch.setattr(TraceWriter, "write", slow_write)
@@ -39,7 +39,7 @@ def test_a_deletion_that_is_being_carried_out_cannot_be_cancelled(
     assert started.wait(TIMEOUT)
 
     assert not recorder.cancel_deletion(ME, conversation_id)
-    go_on.set()
+    may_continue.set()
     assert recorder.flush(TIMEOUT)
     assert list_traces(uri) == []
 
@@ -51,12 +51,12 @@ def test_a_deletion_cancelled_while_another_is_written_is_not_carried_out(
     for conversation_id in (first, second):
         record_turn(recorder, conversation_id, make_conversation())
     assert recorder.flush(TIMEOUT)
-    started, go_on = threading.Event(), threading.Event()
+    started, may_continue = threading.Event(), threading.Event()
     write = TraceWriter.write
 
     def slow_write(self: TraceWriter, operation: Step) -> None:
         started.set()
-        assert go_on.wait(TIMEOUT)
+        assert may_continue.wait(TIMEOUT)
         write(self, operation)
 
     monkeypatch.setattr(TraceWriter, "write", slow_write)
@@ -65,7 +65,7 @@ def test_a_deletion_cancelled_while_another_is_written_is_not_carried_out(
     assert started.wait(TIMEOUT)
 
     assert recorder.cancel_deletion(ME, second)
-    go_on.set()
+    may_continue.set()
     assert recorder.flush(TIMEOUT)
     assert len(list_traces(uri)) == 1
 
@@ -86,22 +86,22 @@ def test_a_deletion_waits_for_a_turn_in_progress(uri: str, recorder: Recorder) -
 
 def test_an_operation_removed_while_it_is_added_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, 1_000_000)
-    writing, go_on = threading.Event(), threading.Event()
+    writing, may_continue = threading.Event(), threading.Event()
     write = journal_module._write_atomically
 
     def slow_write(file: Path, content: bytes) -> None:
         writing.set()
-        assert go_on.wait(TIMEOUT)
+        assert may_continue.wait(TIMEOUT)
         write(file, content)
 
     monkeypatch.setattr(journal_module, "_write_atomically", slow_write)
     with ThreadPoolExecutor() as threads:
-        added = threads.submit(journal.add, TagChange(ME, new_id(), new_id(), "key", "value"))
+        future = threads.submit(journal.add, TagChange(ME, new_id(), new_id(), "key", "value"))
         assert writing.wait(TIMEOUT)
         for pending, _ in journal.list_pending():
             journal.remove(pending)
-        go_on.set()
-        number = added.result(TIMEOUT)
+        may_continue.set()
+        number = future.result(TIMEOUT)
     assert number is not None
     journal.remove(number)
 
@@ -117,7 +117,7 @@ def test_operations_added_by_many_threads_are_all_pending_and_on_disk(tmp_path: 
 
     assert sorted(filter(None, numbers)) == list(range(1, 101))
     assert {tag.value for _, tag in journal.list_pending() if isinstance(tag, TagChange)} == {
-        str(n) for n in range(100)
+        str(index) for index in range(100)
     }
     assert len(list(tmp_path.rglob("*.json"))) == 100
     journal.close()
@@ -149,7 +149,7 @@ def test_an_index_is_read_while_it_changes() -> None:
     assert len(index.list_turn_metrics()) == 300
 
 
-def test_two_deletions_at_once_can_be_undone() -> None:
+def test_two_concurrent_deletions_can_be_undone() -> None:
     index = ConversationIndex()
     index.apply(make_record("c", make_conversation()))
     index.apply(ConversationDeletion(ME, "c", 0.0))
@@ -160,7 +160,7 @@ def test_two_deletions_at_once_can_be_undone() -> None:
     assert [summary.title for summary in index.list_conversations([])] == ["Hi"]
 
 
-def test_one_thread_at_a_time_refreshes_an_index() -> None:
+def test_only_one_thread_at_a_time_refreshes_an_index() -> None:
     index = ConversationIndex()
     with ThreadPoolExecutor(8) as threads:
         claims = list(threads.map(lambda _: index.start_refresh(0.0), range(50)))

@@ -146,7 +146,7 @@ def test_truncation_by_a_backend_corrupts_no_metric() -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"attributes": {}}', '{"attributes": {"mlflow.traceRequestId": "x"}}'])
-def test_a_trace_with_damaged_spans_costs_only_its_own_turn(store: Store, content: str) -> None:
+def test_a_trace_with_damaged_spans_loses_only_its_own_turn(store: Store, content: str) -> None:
     first, second = store.conversations[store.bad].tree
     store.execute("UPDATE spans SET content = ? WHERE trace_id = ?", content, trace_id_for(first.id))
 

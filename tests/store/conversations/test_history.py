@@ -131,9 +131,9 @@ def test_conversations_are_listed_newest_first_and_titled_by_their_first_questio
 @pytest.mark.parametrize("restarted", [False, True])
 def test_search_covers_titles_and_complete_texts_and_ignores_case(store: Store, restarted: bool) -> None:
     history = store.history()
-    sea = _submit_all(store, history, make_conversation("Ceva despre MARE și Țărm", 'Unda 🌊 %_\' "x"'))
+    renamed_id = _submit_all(store, history, make_conversation("Ceva despre MARE și Țărm", 'Unda 🌊 %_\' "x"'))
     long = _submit_all(store, history, make_conversation("long", "word " * 3000 + "Needle"))
-    history.rename(ME, sea, "Vacanță")
+    history.rename(ME, renamed_id, "Vacanță")
     if restarted:
         assert store.recorder.flush(TIMEOUT)
         history = store.history()
@@ -143,13 +143,13 @@ def test_search_covers_titles_and_complete_texts_and_ignores_case(store: Store, 
     def found(query: str) -> list[str]:
         return [summary.id for summary in history.list_conversations(ME, query)]
 
-    assert found("țărm mare") == [sea]
-    assert found("unda 🌊") == [sea]
-    assert found('%_\' "x"') == [sea]
-    assert found("vacanță") == [sea]
+    assert found("țărm mare") == [renamed_id]
+    assert found("unda 🌊") == [renamed_id]
+    assert found('%_\' "x"') == [renamed_id]
+    assert found("vacanță") == [renamed_id]
     assert found("needle") == [long]
     assert found("not there") == []
-    assert set(found("  ")) == {sea, long}
+    assert set(found("  ")) == {renamed_id, long}
     assert found("ﾞ") == found("\u0301") == found("\u200b") == [], "nothing to compare by"
 
 
@@ -173,7 +173,7 @@ def test_pinned_conversations_come_first_also_after_a_restart(store: Store) -> N
     history.set_pinned(ME, old, True)
 
     def pinned(shown: History) -> list[tuple[str, bool]]:
-        return [(one.id, one.is_pinned) for one in shown.list_conversations(ME)]
+        return [(summary.id, summary.is_pinned) for summary in shown.list_conversations(ME)]
 
     assert pinned(history) == [(old, True), (new, False)]
     assert store.recorder.flush(TIMEOUT)
@@ -294,19 +294,17 @@ def test_a_visitor_cannot_see_or_change_another_visitors_conversations(store: St
     assert _titles(history) == ["my secret"]
 
 
-def test_conversations_of_a_program_that_keeps_no_change_log_appear(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conversations_of_a_program_without_a_change_log_appear(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_module, "_MAX_AGE", 0.0)
     monkeypatch.setattr(history_module, "_SEARCH_AGE", 0.0)
-    here, there = store.history(), store.history()
-    assert here.list_conversations(ME) == []
-    conversation_id = _submit_all(store, there, make_conversation("elsewhere", "a"))
+    history, other_history = store.history(), store.history()
+    assert history.list_conversations(ME) == []
+    conversation_id = _submit_all(store, other_history, make_conversation("elsewhere", "a"))
     assert store.recorder.flush(TIMEOUT)
 
-    assert here.wait_until_loaded(ME, TIMEOUT)
-    wait_until(lambda: here.list_conversations(ME))
-    assert _ids(here) == [conversation_id]
+    assert history.wait_until_loaded(ME, TIMEOUT)
+    wait_until(lambda: history.list_conversations(ME))
+    assert _ids(history) == [conversation_id]
 
 
 def test_metrics_cover_every_turn(store: Store) -> None:

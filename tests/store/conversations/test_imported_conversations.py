@@ -43,9 +43,9 @@ def test_an_imported_conversation_keeps_its_title_and_order_after_another_turn_a
     store = ConversationStore(recorder, History(locate_in(uri), recorder), "0")
     imported = {}
     for _ in range(7):
-        one = store.import_conversation(ME, _simultaneous_questions(time.time(), "first", "second"))
-        assert one
-        conversation_id, conversation = one.id, one.conversation
+        stored = store.import_conversation(ME, _simultaneous_questions(time.time(), "first", "second"))
+        assert stored
+        conversation_id, conversation = stored.id, stored.conversation
         first, second = (turn.request.asked_at for turn in conversation.tree if turn.request)
         assert first < second
         conversation = ask(conversation, "third").with_answer(make_answer("Yes."))

@@ -30,8 +30,8 @@ def _operations(text: str) -> list[Step]:
     ]
 
 
-@pytest.mark.parametrize("operation", _operations(_BAD), ids=lambda one: type(one).__name__)
-def test_no_text_of_an_operation_has_what_a_store_refuses(operation: Step) -> None:
+@pytest.mark.parametrize("operation", _operations(_BAD), ids=lambda operation: type(operation).__name__)
+def test_operations_are_cleaned_of_text_that_a_store_refuses(operation: Step) -> None:
     stored = make_storable(operation)
 
     written = json.dumps(dataclasses.asdict(stored), ensure_ascii=False)
@@ -43,6 +43,6 @@ def test_no_text_of_an_operation_has_what_a_store_refuses(operation: Step) -> No
 
 @settings(deadline=None)
 @given(st.text().filter(lambda text: "\0" not in text))
-def test_all_other_text_stays(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     for operation in _operations(text):
         assert make_storable(operation) is operation

@@ -25,7 +25,7 @@ from tests.store.conversations.recording import TIMEOUT, create_recorder, list_t
 from tests.store.conversations.rounds import AT, make_round, vote_on
 from tests.support.app_server import wait_until
 
-YOU = "visitor-fedcba9876543210"
+OTHER_USER = "visitor-fedcba9876543210"
 
 
 def list_votes(uri: str) -> list[StoredVote]:
@@ -38,22 +38,22 @@ def test_a_vote_is_an_assessment_on_each_answer(uri: str, recorder: Recorder) ->
     assert recorder.flush(TIMEOUT)
 
     found = {trace.info.request_metadata[PLACE_KEY]: trace for trace in list_traces(uri)}
-    for place, value in (("0", "lost"), ("1", "won")):
-        (assessment,) = found[place].info.assessments
+    for position, value in (("0", "lost"), ("1", "won")):
+        (assessment,) = found[position].info.assessments
         assert assessment.feedback
         assert (assessment.name, assessment.feedback.value, assessment.rationale) == ("preference", value, "Clearer.")
         assert (assessment.source.source_type, assessment.source.source_id) == ("HUMAN", ME)
-        request = read_turn(found[place]).request
+        request = read_turn(found[position]).request
         assert request
         assert request.round
-        assert (str(request.round.place), request.round.places, request.round.is_blind) == (place, 2, True)
+        assert (str(request.round.place), request.round.places, request.round.is_blind) == (position, 2, True)
     (vote,) = list_votes(uri)
     assert (vote.voter, vote.voted_at, vote.model_ids) == (ME, AT, ("m-1", "m-2"))
     assert (vote.preference, vote.exclusion, vote.reason) == (1, None, "Clearer.")
     history = History(locate_in(uri), recorder)
     assert history.wait_until_loaded(ME, TIMEOUT)
     assert history.list_votes(ME) == [vote]
-    assert history.list_votes(YOU) == []
+    assert history.list_votes(OTHER_USER) == []
 
 
 @pytest.mark.parametrize("preference", [0, 2, "tie", "both_bad"])
@@ -65,14 +65,14 @@ def test_every_preference_is_read_back(uri: str, recorder: Recorder, preference:
     assert (vote.preference, vote.exclusion, len(vote.model_ids)) == (preference, "names_model", 3)
 
 
-def test_votes_of_all_people_are_listed_and_rounds_without_one_are_not(uri: str, recorder: Recorder) -> None:
-    mine, yours = make_round(), make_round(YOU)
-    recorder.submit(*mine, *yours, *make_round(), vote_on(mine, 0), vote_on(yours, "tie"))
+def test_votes_of_all_users_are_listed_and_rounds_without_a_vote_are_not(uri: str, recorder: Recorder) -> None:
+    own_round, other_round = make_round(), make_round(OTHER_USER)
+    recorder.submit(*own_round, *other_round, *make_round(), vote_on(own_round, 0), vote_on(other_round, "tie"))
     assert recorder.flush(TIMEOUT)
-    assert {(vote.voter, vote.preference) for vote in list_votes(uri)} == {(ME, 0), (YOU, "tie")}
+    assert {(vote.voter, vote.preference) for vote in list_votes(uri)} == {(ME, 0), (OTHER_USER, "tie")}
 
 
-def test_the_first_vote_stays(uri: str, recorder: Recorder) -> None:
+def test_only_the_first_vote_counts(uri: str, recorder: Recorder) -> None:
     records = make_round()
     for preference in (0, 1):
         recorder.submit(*records, vote_on(records, preference))
@@ -81,7 +81,7 @@ def test_the_first_vote_stays(uri: str, recorder: Recorder) -> None:
     assert all(len(trace.info.assessments) == 1 for trace in list_traces(uri))
 
 
-def test_a_vote_waits_for_the_answers_that_are_under_way(uri: str, recorder: Recorder) -> None:
+def test_a_vote_waits_for_answers_in_progress(uri: str, recorder: Recorder) -> None:
     first, second = make_round()
     draft = recorder.start_turn(replace(second, turn=replace(second.turn, answer=None)))
     recorder.submit(first, vote_on([first, second], 0))
@@ -92,21 +92,23 @@ def test_a_vote_waits_for_the_answers_that_are_under_way(uri: str, recorder: Rec
     assert [vote.preference for vote in list_votes(uri)] == [0]
 
 
-def test_a_vote_that_was_written_in_part_is_completed_by_the_next_process(uri: str, tmp_path: Path) -> None:
+def test_a_partly_written_vote_is_completed_by_the_next_process(uri: str, tmp_path: Path) -> None:
     records = make_round()
     vote = vote_on(records, 1)
-    ended = create_recorder(uri, tmp_path / "ended")
-    ended.submit(*records, vote)
-    assert ended.flush(TIMEOUT)
-    ended.close()
-    half = next(trace for trace in list_traces(uri) if trace.info.request_metadata[PLACE_KEY] == "1")
-    TracingClient(uri).delete_assessment(half.info.trace_id, half.info.assessments[0].assessment_id or "")
+    first = create_recorder(uri, tmp_path / "ended")
+    first.submit(*records, vote)
+    assert first.flush(TIMEOUT)
+    first.close()
+    second_trace = next(trace for trace in list_traces(uri) if trace.info.request_metadata[PLACE_KEY] == "1")
+    TracingClient(uri).delete_assessment(
+        second_trace.info.trace_id, second_trace.info.assessments[0].assessment_id or ""
+    )
     assert list_votes(uri) == []
 
-    started = create_recorder(uri, tmp_path / "started")
-    started.submit(vote)  # as it is recovered from the journal
-    assert started.flush(TIMEOUT)
-    started.close()
+    second = create_recorder(uri, tmp_path / "started")
+    second.submit(vote)  # as when recovered from the journal
+    assert second.flush(TIMEOUT)
+    second.close()
 
     assert [vote.preference for vote in list_votes(uri)] == [1]
     assert all(len(trace.info.assessments) == 1 for trace in list_traces(uri))
@@ -126,8 +128,8 @@ def test_a_vote_that_was_written_in_part_is_completed_by_the_next_process(uri: s
 def test_a_damaged_vote_is_left_out_and_logged(
     uri: str, recorder: Recorder, damage: Callable[[list[TraceInfo]], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    damaged, whole = make_round(), make_round()
-    recorder.submit(*damaged, *whole, vote_on(damaged, 1, "cut"), vote_on(whole, 0))
+    damaged, intact = make_round(), make_round()
+    recorder.submit(*damaged, *intact, vote_on(damaged, 1, "cut"), vote_on(intact, 0))
     assert recorder.flush(TIMEOUT)
     infos = [trace.info for trace in list_traces(uri)]
     first = {record.turn.id for record in damaged}
@@ -159,18 +161,18 @@ def test_two_pages_cannot_both_vote(uri: str, recorder: Recorder) -> None:
     for record in records:
         recorder.submit(record)
         history.apply(record)
-    together = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
-    def vote(place: int) -> bool:
-        together.wait(TIMEOUT)
-        return history.vote(vote_on(records, place))
+    def vote(position: int) -> bool:
+        barrier.wait(TIMEOUT)
+        return history.vote(vote_on(records, position))
 
     with ThreadPoolExecutor(2) as pool:
         accepted = list(pool.map(vote, (0, 1)))
 
     assert sorted(accepted) == [False, True]
     assert recorder.flush(TIMEOUT)
-    assert [one.preference for one in list_votes(uri)] == [accepted.index(True)]
+    assert [stored.preference for stored in list_votes(uri)] == [accepted.index(True)]
 
 
 def test_blind_answers_have_no_metrics_before_the_vote(uri: str, recorder: Recorder) -> None:
@@ -184,29 +186,29 @@ def test_blind_answers_have_no_metrics_before_the_vote(uri: str, recorder: Recor
     assert history.list_verdicts(ME, conversation_id) == {}
     assert recorder.flush(TIMEOUT)
 
-    read = History(locate_in(uri), recorder)
-    assert read.wait_until_loaded(ME, TIMEOUT)
-    assert read.list_turn_metrics(ME) == []
-    assert read.vote(vote_on(records, "tie", "cut", "Same."))
+    reloaded = History(locate_in(uri), recorder)
+    assert reloaded.wait_until_loaded(ME, TIMEOUT)
+    assert reloaded.list_turn_metrics(ME) == []
+    assert reloaded.vote(vote_on(records, "tie", "cut", "Same."))
 
-    assert len(read.list_turn_metrics(ME)) == 2
+    assert len(reloaded.list_turn_metrics(ME)) == 2
     expected = {record.turn.id: Verdict("tie", "cut", "Same.", AT) for record in records}
-    assert read.list_verdicts(ME, conversation_id) == expected
+    assert reloaded.list_verdicts(ME, conversation_id) == expected
     assert recorder.flush(TIMEOUT)
-    again = History(locate_in(uri), recorder)
-    assert again.wait_until_loaded(ME, TIMEOUT)
-    assert again.list_verdicts(ME, conversation_id) == expected
-    assert len(again.list_turn_metrics(ME)) == 2
-    assert not again.vote(vote_on(records, 0))
+    restarted = History(locate_in(uri), recorder)
+    assert restarted.wait_until_loaded(ME, TIMEOUT)
+    assert restarted.list_verdicts(ME, conversation_id) == expected
+    assert len(restarted.list_turn_metrics(ME)) == 2
+    assert not restarted.vote(vote_on(records, 0))
 
 
-def test_nobody_votes_on_the_round_of_another_person(uri: str, recorder: Recorder) -> None:
+def test_a_user_cannot_vote_on_another_users_round(uri: str, recorder: Recorder) -> None:
     records = make_round()
     recorder.submit(*records)
     assert recorder.flush(TIMEOUT)
     history = History(locate_in(uri), recorder)
-    assert history.wait_until_loaded(YOU, TIMEOUT)
-    assert not history.vote(replace(vote_on(records, 0), visitor_id=YOU))
+    assert history.wait_until_loaded(OTHER_USER, TIMEOUT)
+    assert not history.vote(replace(vote_on(records, 0), visitor_id=OTHER_USER))
 
 
 def test_only_recent_rounds_are_read_again_and_old_ones_in_the_background(
@@ -214,24 +216,28 @@ def test_only_recent_rounds_are_read_again_and_old_ones_in_the_background(
 ) -> None:
     monkeypatch.setattr(votes, "_MAX_AGE", -1.0)
     now = time.time()
-    old, late, new = make_round(asked_at=now - 9000), make_round(YOU, asked_at=now - 8000), make_round(asked_at=now)
-    recorder.submit(*old, *late, vote_on(old, 0))
+    old, late_voted, new = (
+        make_round(asked_at=now - 9000),
+        make_round(OTHER_USER, asked_at=now - 8000),
+        make_round(asked_at=now),
+    )
+    recorder.submit(*old, *late_voted, vote_on(old, 0))
     assert recorder.flush(TIMEOUT)
-    reader, read = VoteReader(locate_in(uri)), list[int]()
+    reader, parsed_counts = VoteReader(locate_in(uri)), list[int]()
     parse = votes.parse_votes
 
-    def count(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
+    def count_traces(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
         listed = list(infos)
-        read.append(len(listed))
+        parsed_counts.append(len(listed))
         return parse(listed)
 
-    monkeypatch.setattr(votes, "parse_votes", count)
+    monkeypatch.setattr(votes, "parse_votes", count_traces)
     assert [vote.preference for vote in reader.list_votes()] == [0]
 
-    recorder.submit(*new, vote_on(new, "tie"), vote_on(late, 1))
+    recorder.submit(*new, vote_on(new, "tie"), vote_on(late_voted, 1))
     assert recorder.flush(TIMEOUT)
     assert {vote.preference for vote in reader.list_votes()} == {0, "tie"}
-    assert read == [4, 2], "traces"
+    assert parsed_counts == [4, 2], "numbers of traces"
 
     monkeypatch.setattr(votes, "_ALL_MAX_AGE", -1.0)
     reader.list_votes()

@@ -22,9 +22,9 @@ def make_long(turns: int, size: int = 500) -> Conversation:
     conversation, tree, parent = Conversation(), [], None
     for number in range(turns):
         turn = Conversation().with_question(f"{number} " + "q" * size, TurnRequest(1000.0 + number, "", "Be brief."))
-        [asked] = turn.with_answer(make_answer("a" * size)).tree
-        tree.append(type(asked)(asked.question, asked.answer, asked.id, parent, asked.request))
-        parent = asked.id
+        [answered] = turn.with_answer(make_answer("a" * size)).tree
+        tree.append(type(answered)(answered.question, answered.answer, answered.id, parent, answered.request))
+        parent = answered.id
     return Conversation((*conversation.tree, *tree), parent)
 
 
@@ -47,7 +47,7 @@ class Writer:
         return None
 
     def list_turns(self, visitor_id: str = ME) -> list[str]:
-        return [one.turn.id for one in self.written if isinstance(one, TurnRecord) and one.visitor_id == visitor_id]
+        return [step.turn.id for step in self.written if isinstance(step, TurnRecord) and step.visitor_id == visitor_id]
 
 
 def replace_writer(monkeypatch: pytest.MonkeyPatch) -> Writer:

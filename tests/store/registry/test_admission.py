@@ -72,7 +72,7 @@ def python_model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_process_gets_a_private_copy_that_goes_with_it(admission: Admission, tmp_path: Path) -> None:
+def test_the_process_gets_a_private_copy_that_is_removed_with_it(admission: Admission, tmp_path: Path) -> None:
     folder = write_wrapper(tmp_path / "model")
     for source in (folder / "phi3_onnx.py", folder / "code" / "phi3_onnx_engine" / "slots.py"):
         (source.parent / "__pycache__").mkdir()
@@ -85,7 +85,7 @@ def test_the_process_gets_a_private_copy_that_goes_with_it(admission: Admission,
         assert copy.is_relative_to(tmp_path / "home" / "loaded")
         assert stat.S_IMODE((tmp_path / "home" / "loaded").stat().st_mode) == 0o700
         assert (copy / "phi3_onnx.py").read_bytes() == (folder / "phi3_onnx.py").read_bytes()
-        assert not list(copy.rglob("__pycache__")), "compiled code may be of another source"
+        assert not list(copy.rglob("__pycache__")), "compiled code may come from another source"
         weights = "artifacts/onnx/model.onnx.data"
         assert (copy / weights).samefile(folder / weights), "gigabytes are not copied"
         assert not (copy / "phi3_onnx.py").samefile(folder / "phi3_onnx.py")
@@ -109,7 +109,7 @@ def test_weights_on_another_disk_are_linked(
         assert weights.read_bytes()
 
 
-def test_code_is_refused_by_name_with_the_cure(admission: Admission, python_model: Path) -> None:
+def test_a_refusal_names_the_code_and_the_remedy(admission: Admission, python_model: Path) -> None:
     sentence = refuse(admission, python_model)
 
     assert "a model is not loaded" in sentence
@@ -123,7 +123,7 @@ def test_an_approval_lasts_until_any_file_changes(
     approvals.add(inspect_model(python_model).fingerprint)
     assert admit(admission, python_model).level == "code"
     shutil.copytree(python_model, python_model.with_name("copy"))
-    assert admit(admission, python_model.with_name("copy")).level == "code", "it is the same model"
+    assert admit(admission, python_model.with_name("copy")).level == "code", "a copy has the same fingerprint"
 
     for name in ("say.py", "new.txt", "requirements.txt"):
         shutil.rmtree(python_model)
@@ -133,7 +133,7 @@ def test_an_approval_lasts_until_any_file_changes(
         refuse(admission, python_model)
 
 
-def test_a_file_that_changes_between_two_loads_is_seen(admission: Admission, tmp_path: Path) -> None:
+def test_a_file_that_changes_between_two_loads_is_noticed(admission: Admission, tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path / "model")
     admit(admission, folder)
     (folder / "model" / "modeling.py").write_text("")
@@ -160,7 +160,7 @@ def test_a_file_that_changes_after_its_inspection_is_not_loaded(
     assert "model/config.json: auto_map" in refuse(admission, folder)
 
 
-def test_an_mlmodel_that_mlflow_would_read_otherwise_is_refused(
+def test_an_mlmodel_that_mlflow_would_parse_differently_is_refused(
     admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_pipeline(tmp_path / "model")
@@ -176,7 +176,9 @@ def test_a_refused_model_starts_no_process(admission: Admission, python_model: P
     error = model.ready.exception(timeout=60)
     assert isinstance(error, UserError)
     assert error.code == "model_not_trusted"
-    assert not (tmp_path / "logs").exists() or not list((tmp_path / "logs").iterdir()), "nothing ran that could log"
+    assert not (tmp_path / "logs").exists() or not list((tmp_path / "logs").iterdir()), (
+        "no process was started that could log"
+    )
     assert not model.is_alive
     model.unload()
 
@@ -184,7 +186,7 @@ def test_a_refused_model_starts_no_process(admission: Admission, python_model: P
 def test_an_approved_model_runs_its_code(
     admission: Admission, approvals: Approvals, python_model: Path, tmp_path: Path
 ) -> None:
-    """This shows that it would have run in the test above."""
+    """The control experiment for the test above."""
     approvals.add(inspect_model(python_model).fingerprint)
     model = HostedModel(spec_of(python_model), tmp_path / "logs", admission.admit)
 
@@ -195,53 +197,55 @@ def test_an_approved_model_runs_its_code(
     model.unload()
 
 
-def test_a_model_that_changes_all_the_time_is_never_loaded_with_code(admission: Admission, tmp_path: Path) -> None:
+def test_a_constantly_changing_model_is_never_loaded_with_code(admission: Admission, tmp_path: Path) -> None:
     """Files, links and folders are swapped while the model is copied and inspected."""
     folder = write_pipeline(tmp_path / "model")
     config, model_file = folder / "model" / "config.json", folder / "MLmodel"
-    good, described = config.read_text(), model_file.read_text()
+    original_config, original_mlmodel = config.read_text(), model_file.read_text()
     evil = tmp_path / "evil.py"
     evil.write_text("raise ValueError('it ran')\n")
-    ended = threading.Event()
+    is_done = threading.Event()
 
-    def swap() -> None:
+    def swap_files() -> None:
         new, link = tmp_path / "new", folder / "model" / "modeling.py"
-        while not ended.is_set():
-            for target, text in ((config, '{"auto_map": {"AutoConfig": "modeling.Y"}}'), (config, good)):
+        while not is_done.is_set():
+            for target, text in ((config, '{"auto_map": {"AutoConfig": "modeling.Y"}}'), (config, original_config)):
                 new.write_text(text)
                 new.replace(target)
             link.symlink_to(evil)
             link.unlink()
-            new.write_text(described.replace("mlflow.transformers", "modeling"))
+            new.write_text(original_mlmodel.replace("mlflow.transformers", "modeling"))
             new.replace(model_file)
             shutil.copyfile(evil, link)
-            new.write_text(described)
+            new.write_text(original_mlmodel)
             new.replace(model_file)
             link.unlink()
 
-    swapping = threading.Thread(target=swap)
-    swapping.start()
+    thread = threading.Thread(target=swap_files)
+    thread.start()
     outcomes = Counter[str]()
     try:
         for _ in range(100):
             try:
                 with admission.admit(spec_of(folder)) as admitted:
                     copy = Path(str(admitted.folder))
-                    assert (copy / "model" / "config.json").read_text() == good
-                    assert (copy / "MLmodel").read_text() == described
+                    assert (copy / "model" / "config.json").read_text() == original_config
+                    assert (copy / "MLmodel").read_text() == original_mlmodel
                     assert not [*copy.rglob("*.py")]
                     outcomes["loaded"] += 1
             except UserError as error:
                 outcomes[error.code] += 1
     finally:
-        ended.set()
-        swapping.join()
+        is_done.set()
+        thread.join()
     assert outcomes.keys() <= {"loaded", "model_not_trusted", "model_unreadable"}
-    assert outcomes["model_not_trusted"] + outcomes["model_unreadable"], "the model has changed meanwhile"
+    assert outcomes["model_not_trusted"] + outcomes["model_unreadable"], "some changes were noticed"
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
-def test_files_that_cannot_be_read_are_the_models_fault(admission: Admission, tmp_path: Path, is_missing: bool) -> None:
+def test_unreadable_files_are_reported_as_a_fault_of_the_model(
+    admission: Admission, tmp_path: Path, is_missing: bool
+) -> None:
     folder = tmp_path / "model"
     if not is_missing:
         folder.write_text("a file")
@@ -250,7 +254,7 @@ def test_files_that_cannot_be_read_are_the_models_fault(admission: Admission, tm
     assert raised.value.code == "model_unreadable"
 
 
-def test_copies_of_an_app_that_was_killed_are_removed_by_the_next(admission: Admission, tmp_path: Path) -> None:
+def test_copies_of_a_killed_app_are_removed_by_the_next(admission: Admission, tmp_path: Path) -> None:
     loaded = tmp_path / "home" / "loaded"
     for name in ("app-gone", "app-running"):
         (loaded / name / "copy").mkdir(parents=True)
@@ -272,7 +276,7 @@ def test_odd_names_are_shown_on_one_line() -> None:
 # Approvals
 
 
-def test_approvals_are_kept_for_this_user_alone(approvals: Approvals, tmp_path: Path) -> None:
+def test_approvals_are_readable_only_by_this_user(approvals: Approvals, tmp_path: Path) -> None:
     assert not approvals.contains(FINGERPRINT)
     approvals.add(FINGERPRINT)
     file = tmp_path / "home" / "trusted_models.json"
@@ -282,7 +286,7 @@ def test_approvals_are_kept_for_this_user_alone(approvals: Approvals, tmp_path: 
     assert Approvals(tmp_path / "none.json", [FINGERPRINT]).contains(FINGERPRINT)
 
 
-def test_what_another_process_approves_counts_at_once(approvals: Approvals, tmp_path: Path) -> None:
+def test_an_approval_by_another_process_counts_at_once(approvals: Approvals, tmp_path: Path) -> None:
     approvals.add("a" * 64)
     Approvals(tmp_path / "home" / "trusted_models.json").add("b" * 64)
     assert approvals.contains("b" * 64)
@@ -303,7 +307,7 @@ def test_only_a_fingerprint_can_be_approved(approvals: Approvals) -> None:
             approvals.add(text)
 
 
-# The attacks are attacks: plain MLflow runs them.
+# Control experiment: plain MLflow runs the attacking code.
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +327,7 @@ def test_plain_mlflow_runs_a_loader_disguised_as_transformers(tmp_path: Path, ca
     assert inspect_model(folder).level == "code"
 
 
-# The commands, and what the page asks
+# The command, and the checks of the page
 
 
 @pytest.fixture
@@ -341,43 +345,43 @@ def store(tmp_path: Path) -> Catalogue:
     return Catalogue(uri)
 
 
-def test_a_new_page_starts_with_the_newest_model_that_may_be_loaded(store: Catalogue, admission: Admission) -> None:
-    theirs, safe = store.list_models()
-    assert (theirs.name, safe.name) == ("theirs", "safe")
-    assert not admission.is_loadable(theirs)
+def test_only_data_and_approved_models_are_loadable(store: Catalogue, admission: Admission) -> None:
+    third_party, safe = store.list_models()
+    assert (third_party.name, safe.name) == ("theirs", "safe")
+    assert not admission.is_loadable(third_party)
     assert admission.is_loadable(safe)
     with pytest.raises(UserError, match="theirs is not loaded"):
-        admission.require(theirs)
+        admission.require(third_party)
     admission.require(safe)
 
-    admission.approvals.add(admission.inspect(theirs).fingerprint)
-    assert admission.is_loadable(theirs)
-    admission.require(theirs)
-    (Path(str(theirs.folder)) / "more.py").write_text("")
-    assert not admission.is_loadable(theirs)
+    admission.approvals.add(admission.inspect(third_party).fingerprint)
+    assert admission.is_loadable(third_party)
+    admission.require(third_party)
+    (Path(str(third_party.folder)) / "more.py").write_text("")
+    assert not admission.is_loadable(third_party)
     shutil.rmtree(str(safe.folder))
     assert not admission.is_loadable(safe)
 
 
-def test_a_model_elsewhere_that_declares_code_is_refused_before_it_is_downloaded(
+def test_a_remote_model_that_declares_code_is_refused_before_it_is_downloaded(
     store: Catalogue, admission: Admission
 ) -> None:
-    theirs, safe = (replace(entry, folder=None) for entry in store.list_models())
-    assert (theirs.declares_code, safe.declares_code) == (True, False)
-    assert (admission.is_loadable(theirs), admission.is_loadable(safe)) == (False, True)
+    third_party, safe = (replace(entry, folder=None) for entry in store.list_models())
+    assert (third_party.declares_code, safe.declares_code) == (True, False)
+    assert (admission.is_loadable(third_party), admission.is_loadable(safe)) == (False, True)
     admission.require(safe)
     with pytest.raises(UserError, match="theirs is not loaded"):
-        admission.require(theirs)
+        admission.require(third_party)
 
-    admission.approvals.add(FINGERPRINT)  # perhaps of this model: only its files show it
-    admission.require(theirs)
-    spec = ModelSpec(theirs.model_id, "theirs", theirs.uri, "prompt", theirs.tracking_uri)
+    admission.approvals.add(FINGERPRINT)  # may be the approval of this model: only its files can tell
+    admission.require(third_party)
+    spec = ModelSpec(third_party.model_id, "theirs", third_party.uri, "prompt", third_party.tracking_uri)
     with pytest.raises(UserError, match=r"theirs is not loaded.*echo_model\.py"), admission.admit(spec):
         pass
-    review = admission.review(theirs)
+    review = admission.review(third_party)
     assert review
-    assert not review.is_loadable, "it is known from now on"
-    admission.approvals.add(admission.inspect(theirs).fingerprint)
+    assert not review.is_loadable, "the inspection is cached"
+    admission.approvals.add(admission.inspect(third_party).fingerprint)
     with admission.admit(spec) as admitted:
         assert Path(str(admitted.folder), "echo_model.py").is_file()
 
@@ -386,30 +390,30 @@ def test_the_command_names_what_would_run_and_approves_it(
     store: Catalogue, tmp_path: Path, run_command: RunCommand
 ) -> None:
     home = tmp_path / "home"
-    theirs, _ = store.list_models()
+    third_party, _ = store.list_models()
     assert run_command(home, "trust", "safe").returncode == 0
 
     refused = run_command(home, "trust", "theirs")
     assert refused.returncode == 1
     assert "echo_model.py: Python code" in refused.stdout
-    assert f"python -m phi3_ui trust {theirs.model_id} --approve" in refused.stdout
-    asked = run_command(home, "chat", "theirs", "Hi")
-    assert asked.returncode == 1
-    assert "theirs is not loaded" in asked.stderr
+    assert f"python -m phi3_ui trust {third_party.model_id} --approve" in refused.stdout
+    chat = run_command(home, "chat", "theirs", "Hi")
+    assert chat.returncode == 1
+    assert "theirs is not loaded" in chat.stderr
     (tmp_path / "questions.txt").write_text("Hi\n")
-    evaluated = run_command(home, "evaluate", "theirs", tmp_path / "questions.txt")
-    assert evaluated.returncode == 1
-    assert "theirs is not loaded" in evaluated.stderr
+    evaluation = run_command(home, "evaluate", "theirs", tmp_path / "questions.txt")
+    assert evaluation.returncode == 1
+    assert "theirs is not loaded" in evaluation.stderr
 
     fingerprint = json.loads(run_command(home, "trust", "theirs", "--json").stdout)["fingerprint"]
     approved = run_command(home, "trust", "theirs", "--approve")
     assert (approved.returncode, f"Fingerprint: {fingerprint}" in approved.stdout) == (0, True)
-    assert run_command(home, "trust", theirs.model_id).returncode == 0
+    assert run_command(home, "trust", third_party.model_id).returncode == 0
     assert run_command(home, "trust", "safe", "--approve").returncode == 0
-    assert Approvals(home / "trusted_models.json").list() == {fingerprint}, "data alone needs no approval"
+    assert Approvals(home / "trusted_models.json").list() == {fingerprint}, "data-only models need no approval"
 
 
-def test_files_that_run_code_are_not_logged_again(tmp_path: Path) -> None:
+def test_models_with_files_that_run_code_cannot_be_relogged(tmp_path: Path) -> None:
     home = tmp_path / "home"
     uri = create_store(home, "models")
     model_id = log_prompt_model(uri, "tiny-onnx", DECLARED)

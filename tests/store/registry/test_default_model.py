@@ -36,8 +36,8 @@ def test_the_streaming_model_of_a_preset_is_preferred() -> None:
 
 
 def test_otherwise_the_newest_model_is_the_default() -> None:
-    mine = _entry("mine", None, False)
+    newest = _entry("mine", None, False)
 
-    assert choose_default_model([mine, _PIPELINE, _ONNX]) is mine
-    assert choose_default_model([mine, _entry("other", None, True)]) is mine
+    assert choose_default_model([newest, _PIPELINE, _ONNX]) is newest
+    assert choose_default_model([newest, _entry("other", None, True)]) is newest
     assert choose_default_model([_entry("phi", "phi-3-mini-4k", False), _ONNX]).name == "phi"  # type: ignore[union-attr]  # not None

@@ -25,7 +25,7 @@ def _delete_models_experiment(uri: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _cure(uri: str, experiment_id: str) -> str:
+def _restore_command(uri: str, experiment_id: str) -> str:
     return f"`MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment_id}`"
 
 
@@ -40,12 +40,12 @@ def test_a_deleted_experiment_with_models_is_named_and_no_first_run_starts(
         FirstRun(settings, Catalogue(uri)).is_needed()
     assert raised.value.code == "models_deleted"
     assert f"in deleted experiments: models ({id_})" in str(raised.value)
-    assert _cure(uri, id_) in str(raised.value)
+    assert _restore_command(uri, id_) in str(raised.value)
 
     home = tmp_path / "home"
     for command in (["list"], ["chat", "kept", "Hi"], ["chat", "another", "Hi"], ["setup"]):
         result = run_command(home, *command, MLFLOW_TRACKING_URI=uri)
-        assert _cure(uri, id_) in result.stderr, result.stderr
+        assert _restore_command(uri, id_) in result.stderr, result.stderr
         assert "has no chat models" not in result.stderr
     assert [experiment.name for experiment in MlflowClient(uri).search_experiments()] == ["Default"]
 
@@ -72,18 +72,18 @@ def test_a_deleted_run_artifact_is_found_and_a_deleted_model_without_contract_is
     assert f"models ({id_})" in str(deletion)
 
 
-def test_a_model_of_a_deleted_experiment_is_explained_beside_others(uri: str) -> None:
+def test_the_absence_of_a_model_in_a_deleted_experiment_is_explained(uri: str) -> None:
     log_prompt_model(uri, "archived", DECLARED)
     _delete_models_experiment(uri)
     catalogue = Catalogue(uri)
 
-    found = catalogue.explain_absence("archived", is_empty=False)
-    assert found
-    assert found.code == "models_deleted"
+    error = catalogue.explain_absence("archived", is_empty=False)
+    assert error
+    assert error.code == "models_deleted"
     assert catalogue.explain_absence("never logged", is_empty=False) is None
 
 
-def test_a_model_whose_files_are_missing_is_explained_by_every_name(
+def test_missing_files_of_a_model_are_reported_for_each_of_its_names(
     uri: str, run_command: RunCommand, tmp_path: Path
 ) -> None:
     model_id = log_prompt_model(uri, "broken", DECLARED)

@@ -74,12 +74,12 @@ def weights(tmp_path: Path) -> Path:
 
 def _log(code: Path, weights: Path, **metadata: Any) -> str:
     """Log `weights` with the wrapper `code` and its imports in the same folder, if any, and return the model id."""
-    beside = [path for path in (code.with_name(ENGINE.name), code.with_name("phi3_onnx_slots.py")) if path.exists()]
+    imported = [path for path in (code.with_name(ENGINE.name), code.with_name("phi3_onnx_slots.py")) if path.exists()]
     logged = mlflow.pyfunc.log_model(
         name="tiny-onnx",
         python_model=str(code),
         artifacts={"phi3-mini-onnx": str(weights)},
-        code_paths=[str(path) for path in beside] or None,
+        code_paths=[str(path) for path in imported] or None,
         pip_requirements=[f"mlflow=={mlflow.__version__}", "onnxruntime-genai"],
         metadata={"contract": "prompt", "chat_template": "{{ messages }}", **metadata},
     )
@@ -148,18 +148,20 @@ def test_a_system_that_cannot_isolate_models_is_reported(
     assert diagnosis.severity == "warning"
 
 
-def test_it_is_known_whether_a_model_can_be_batched(uri: str, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_reported_whether_a_model_can_be_batched(
+    uri: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (weights / "model.batched.onnx").write_bytes(b"a graph")
     ready = _log(WRAPPER, weights, **code_metadata(), batching="ready")
     (weights / "model.batched.onnx").unlink()
     missing = _log(WRAPPER, weights, **code_metadata(), batching="ready")
-    unfit = _log(WRAPPER, weights, **code_metadata(), batching="its attention is another")
+    unsupported = _log(WRAPPER, weights, **code_metadata(), batching="its attention is another")
     unknown = _log(WRAPPER, weights, **code_metadata())
 
     assert "batched_graph" in _codes(diagnose(uri, ready))
     assert diagnose(uri, ready).severity == "ok"
     assert _values(diagnose(uri, missing), "file_missing") == [{"file": "artifacts/tiny-onnx/model.batched.onnx"}]
-    assert _values(diagnose(uri, unfit), "unfit_graph") == [{"detail": "its attention is another"}]
+    assert _values(diagnose(uri, unsupported), "unfit_graph") == [{"detail": "its attention is another"}]
     assert "no_batched_graph" not in _codes(diagnose(uri, unknown)), "the graph is made when it is loaded"
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     assert "no_batched_graph" in _codes(diagnose(uri, unknown))

@@ -113,13 +113,13 @@ def test_two_threads_get_the_same_entry_of_the_file(
     saved = EntryCache(_URI, tmp_path)
     saved.put(_model("m-1"), _entry("m-1"))
     saved.save(["m-1"])
-    checking, go_on = threading.Event(), threading.Event()
+    checking, may_continue = threading.Event(), threading.Event()
 
     file_state = entry_cache._file_state
 
     def slow_file_state(model: StoredModel) -> list[str | int]:
         checking.set()
-        assert go_on.wait(_TIMEOUT)
+        assert may_continue.wait(_TIMEOUT)
         return file_state(model)
 
     monkeypatch.setattr(entry_cache, "_file_state", slow_file_state)
@@ -129,7 +129,7 @@ def test_two_threads_get_the_same_entry_of_the_file(
     second = threads.submit(cache.get, _model("m-1"))
     with pytest.raises(TimeoutError):
         second.result(0.2)  # it must not miss the entry that the first thread is checking
-    go_on.set()
+    may_continue.set()
 
     for cached in (first.result(_TIMEOUT), second.result(_TIMEOUT)):
         assert cached
@@ -141,19 +141,19 @@ def test_an_entry_put_during_a_save_is_written_by_the_next(
 ) -> None:
     cache = EntryCache(_URI, tmp_path)
     cache.put(_model("m-1"), _entry("m-1"))
-    writing, go_on = threading.Event(), threading.Event()
+    writing, may_continue = threading.Event(), threading.Event()
     version = entry_cache._version
 
     def slow_version() -> list[int | str]:
         writing.set()
-        assert go_on.wait(_TIMEOUT)
+        assert may_continue.wait(_TIMEOUT)
         return version()
 
     monkeypatch.setattr(entry_cache, "_version", slow_version)
     saving = threads.submit(cache.save, ["m-1", "m-2"])
     assert writing.wait(_TIMEOUT)
     putting = threads.submit(cache.put, _model("m-2"), _entry("m-2"))
-    go_on.set()
+    may_continue.set()
     saving.result(_TIMEOUT)
     putting.result(_TIMEOUT)
     cache.save(["m-1", "m-2"])

@@ -21,22 +21,22 @@ from tests.support.cards import ENTRY
 from tests.support.env import environment
 from tests.support.model_folders import change_flavor, change_json, write_mlmodel, write_pipeline, write_wrapper
 
-Song = str
-"""A Python statement that writes the canary's file."""
+Canary = str
+"""A Python statement that creates a file, as a mark that it ran."""
 
 
-class _Singing:
-    """Triggers the canary when it is unpickled."""
+class _RunsWhenUnpickled:
+    """Runs the canary when it is unpickled."""
 
-    def __init__(self, song: Song) -> None:
-        self._song = song
+    def __init__(self, canary: Canary) -> None:
+        self._canary = canary
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return exec, (self._song,)
+        return exec, (self._canary,)
 
 
-def _pickled(song: Song) -> bytes:
-    return pickle.dumps(_Singing(song))
+def _pickle_canary(canary: Canary) -> bytes:
+    return pickle.dumps(_RunsWhenUnpickled(canary))
 
 
 def _write(file: Path, text: str) -> None:
@@ -44,91 +44,91 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-def _cloudpickle(folder: Path, song: Song) -> None:
+def _cloudpickle(folder: Path, canary: Canary) -> None:
     entries = {"cloudpickle_version": "3.1.2", "python_model": "python_model.pkl"}
     write_mlmodel(folder, python_function={"loader_module": "mlflow.pyfunc.model", **entries})
-    (folder / "python_model.pkl").write_bytes(_pickled(song))
+    (folder / "python_model.pkl").write_bytes(_pickle_canary(canary))
 
 
-def _models_from_code(folder: Path, song: Song) -> None:
+def _models_from_code(folder: Path, canary: Canary) -> None:
     loader = "mlflow.pyfunc.loaders.code_model"
     write_mlmodel(folder, python_function={"loader_module": loader, "model_code_path": "model.py"})
-    _write(folder / "model.py", song)
+    _write(folder / "model.py", canary)
 
 
-def _claims_to_be_ours(folder: Path, song: Song) -> None:
-    _write(write_wrapper(folder) / WRAPPER, song)
+def _claims_to_be_ours(folder: Path, canary: Canary) -> None:
+    _write(write_wrapper(folder) / WRAPPER, canary)
 
 
-def _one_line_more(folder: Path, song: Song) -> None:
+def _one_line_more(folder: Path, canary: Canary) -> None:
     wrapper = write_wrapper(folder) / WRAPPER
     source = wrapper.read_text()
     first_import = source.index("\nimport ")
-    _write(wrapper, f"{source[:first_import]}\n{song}{source[first_import:]}")
+    _write(wrapper, f"{source[:first_import]}\n{canary}{source[first_import:]}")
 
 
-def _hostile_helper(folder: Path, song: Song) -> None:
-    _write(write_wrapper(folder) / "code" / "phi3_onnx_engine" / "slots.py", song)
+def _hostile_helper(folder: Path, canary: Canary) -> None:
+    _write(write_wrapper(folder) / "code" / "phi3_onnx_engine" / "slots.py", canary)
 
 
-def _shadowed_import(folder: Path, song: Song) -> None:
-    _write(write_wrapper(folder) / "code" / "tokenizers.py", song)
+def _shadowed_import(folder: Path, canary: Canary) -> None:
+    _write(write_wrapper(folder) / "code" / "tokenizers.py", canary)
 
 
-def _loader_disguised(folder: Path, song: Song) -> None:
+def _loader_disguised(folder: Path, canary: Canary) -> None:
     change_flavor(write_pipeline(folder), "python_function", loader_module="transformers_loader", code="code")
-    _write(folder / "code" / "transformers_loader.py", song)
+    _write(folder / "code" / "transformers_loader.py", canary)
 
 
-def _loader_beside_ours(folder: Path, song: Song) -> None:
+def _loader_beside_ours(folder: Path, canary: Canary) -> None:
     change_flavor(write_wrapper(folder), "python_function", loader_module="loader")
-    _write(folder / "code" / "loader.py", song)
+    _write(folder / "code" / "loader.py", canary)
 
 
-def _behind_a_link(folder: Path, song: Song) -> None:
+def _behind_a_link(folder: Path, canary: Canary) -> None:
     write_wrapper(folder)
     outside = folder.with_name(f"{folder.name}-outside.py")
-    _write(outside, song)
+    _write(outside, canary)
     (folder / WRAPPER).unlink()
     (folder / WRAPPER).symlink_to(outside)
 
 
-def _code_outside(folder: Path, song: Song) -> None:
+def _code_outside(folder: Path, canary: Canary) -> None:
     outside = folder.with_name(f"{folder.name}-outside")
-    _write(outside / "own_loader.py", song)
+    _write(outside / "own_loader.py", canary)
     change_flavor(write_pipeline(folder), "python_function", loader_module="own_loader", code=f"../{outside.name}")
 
 
-def _auto_map(folder: Path, song: Song) -> None:
+def _auto_map(folder: Path, canary: Canary) -> None:
     change_flavor(write_pipeline(folder), "transformers", pipeline_model_type="Own")
     auto_map = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Own"}
     change_json(folder / "model" / "config.json", auto_map=auto_map, model_type="own", architectures=["Own"])
-    _write(folder / "model" / "own.py", song)
+    _write(folder / "model" / "own.py", canary)
 
 
-def _auto_map_of_a_tokenizer(folder: Path, song: Song) -> None:
+def _auto_map_of_a_tokenizer(folder: Path, canary: Canary) -> None:
     change_flavor(write_pipeline(folder), "transformers", tokenizer_type="Own")
     config = folder / "components" / "tokenizer" / "tokenizer_config.json"
     change_json(config, auto_map={"AutoTokenizer": ["own.Own", None]}, tokenizer_class="Own")
-    _write(config.with_name("own.py"), song)
+    _write(config.with_name("own.py"), canary)
 
 
-def _other_flavor(folder: Path, song: Song) -> None:
+def _other_flavor(folder: Path, canary: Canary) -> None:
     sklearn = {"pickled_model": "model.pkl", "serialization_format": "pickle", "code": None}
     loader = {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
     write_mlmodel(folder, python_function=loader, sklearn={**sklearn, "sklearn_version": "1.9.1"})
-    (folder / "model.pkl").write_bytes(_pickled(song))
+    (folder / "model.pkl").write_bytes(_pickle_canary(canary))
 
 
-def _link_to_a_folder(folder: Path, song: Song) -> None:
+def _link_to_a_folder(folder: Path, canary: Canary) -> None:
     write_wrapper(folder)
     outside = folder.with_name(f"{folder.name}-outside")
     (folder / "code").rename(outside)
-    _write(outside / "phi3_onnx_engine" / "slots.py", song)
+    _write(outside / "phi3_onnx_engine" / "slots.py", canary)
     (folder / "code").symlink_to(outside)
 
 
-KINDS: dict[str, Callable[[Path, Song], None]] = {
+ATTACKS: dict[str, Callable[[Path, Canary], None]] = {
     build.__name__.strip("_"): build
     for build in (
         _cloudpickle,
@@ -157,8 +157,8 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
     pool.close()
 
 
-def _song(place: Path, kind: str) -> Song:
-    return f"open({str(place / kind)!r}, 'w').close()"
+def _create_canary(marks: Path, kind: str) -> Canary:
+    return f"open({str(marks / kind)!r}, 'w').close()"
 
 
 def _spec(folder: Path) -> ModelSpec:
@@ -173,14 +173,14 @@ def _refusal(pool: Pool, folder: Path) -> str:
 
 
 @pytest.mark.server
-def test_plain_mlflow_runs_every_one_of_them(tmp_path: Path) -> None:
-    """This shows that the attacks work."""
-    sang = tmp_path / "sang"
-    sang.mkdir()
+def test_plain_mlflow_runs_every_attack(tmp_path: Path) -> None:
+    """The control experiment: it shows that the attacks work."""
+    marks = tmp_path / "sang"
+    marks.mkdir()
     # MLflow loads the tokenizer after the weights, of which this model has none.
-    kinds = KINDS.keys() - {"auto_map_of_a_tokenizer"}
+    kinds = ATTACKS.keys() - {"auto_map_of_a_tokenizer"}
     for kind in kinds:
-        KINDS[kind](tmp_path / kind, _song(sang, kind))
+        ATTACKS[kind](tmp_path / kind, _create_canary(marks, kind))
     program = """
 import sys, mlflow
 for folder in sys.argv[1:]:
@@ -196,26 +196,26 @@ for folder in sys.argv[1:]:
 """
     command = [sys.executable, "-c", program, *(str(tmp_path / kind) for kind in sorted(kinds))]
     variables = environment(tmp_path, PYTHONPATH=str(ROOT))
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
 
-    assert {file.name for file in sang.iterdir()} == kinds, done.stderr
+    assert {file.name for file in marks.iterdir()} == kinds, result.stderr
 
 
-def test_the_app_runs_none_of_them(pool: Pool, tmp_path: Path) -> None:
-    sang = tmp_path / "sang"
-    sang.mkdir()
-    for kind, build in KINDS.items():
-        build(tmp_path / kind, _song(sang, kind))
+def test_the_app_runs_no_attack(pool: Pool, tmp_path: Path) -> None:
+    marks = tmp_path / "sang"
+    marks.mkdir()
+    for kind, build in ATTACKS.items():
+        build(tmp_path / kind, _create_canary(marks, kind))
 
-    assert {kind: _refusal(pool, tmp_path / kind) for kind in KINDS} == dict.fromkeys(KINDS, "model_not_trusted")
-    assert list(sang.iterdir()) == []
+    assert {kind: _refusal(pool, tmp_path / kind) for kind in ATTACKS} == dict.fromkeys(ATTACKS, "model_not_trusted")
+    assert list(marks.iterdir()) == []
     assert not (tmp_path / "logs").exists() or not list((tmp_path / "logs").iterdir()), "no process was started"
 
 
 @pytest.mark.parametrize("level", ["approved", "ours"])
-def test_what_is_put_into_a_model_after_its_first_use_does_not_run(pool: Pool, tmp_path: Path, level: str) -> None:
-    sang = tmp_path / "sang"
-    sang.mkdir()
+def test_code_added_to_a_model_after_its_first_use_does_not_run(pool: Pool, tmp_path: Path, level: str) -> None:
+    marks = tmp_path / "sang"
+    marks.mkdir()
     admission = Admission(tmp_path / "loaded", Approvals(tmp_path / "trusted.json"))
     folder = tmp_path / "model"
     if level == "approved":
@@ -227,14 +227,14 @@ def test_what_is_put_into_a_model_after_its_first_use_does_not_run(pool: Pool, t
         pass
 
     code = folder / ("model.py" if level == "approved" else WRAPPER)
-    code.write_text(f"{_song(sang, level)}\n{code.read_text()}")
+    code.write_text(f"{_create_canary(marks, level)}\n{code.read_text()}")
 
     assert _refusal(pool, folder) == "model_not_trusted"
-    assert list(sang.iterdir()) == []
+    assert list(marks.iterdir()) == []
 
 
-def test_none_of_them_is_the_one_that_a_page_opens_with(tmp_path: Path) -> None:
+def test_no_hostile_model_is_loadable(tmp_path: Path) -> None:
     admission = Admission(tmp_path / "loaded", Approvals(tmp_path / "trusted.json"))
-    for kind, build in KINDS.items():
+    for kind, build in ATTACKS.items():
         build(tmp_path / kind, "pass")
         assert not admission.is_loadable(replace(ENTRY, folder=str(tmp_path / kind))), kind

@@ -63,11 +63,11 @@ _values = st.recursive(
 
 @settings(max_examples=30)
 @given(_values)
-def test_what_mlflow_writes_is_read_as_it_was(value: object) -> None:
+def test_dumped_documents_are_parsed_like_safe_load(value: object) -> None:
     assert parse_yaml(yaml.safe_dump(value)) == yaml.safe_load(yaml.safe_dump(value))
 
 
-def test_the_bomb_is_refused_within_the_time_of_its_first_levels() -> None:
+def test_a_bomb_is_refused_after_its_first_levels() -> None:
     start = time.thread_time()
     with pytest.raises(ValueError, match="values"):
         parse_yaml(_BOMB)

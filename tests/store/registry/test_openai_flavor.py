@@ -37,7 +37,7 @@ def test_a_chat_begins_with_its_messages(messages: tuple[object, ...], opening: 
 
 
 @pytest.mark.parametrize(
-    "found",
+    "parse",
     [
         lambda: chat({"role": "user", "content": "A joke about {topic}"}),
         lambda: chat({"role": "system", "content": "{style}"}, {"role": "user", "content": "{question}"}),
@@ -45,26 +45,24 @@ def test_a_chat_begins_with_its_messages(messages: tuple[object, ...], opening: 
         lambda: parse_logged_request(["chat.completions"]),
     ],
 )
-def test_a_template_and_other_tasks_are_no_chats(found: Any) -> None:
-    assert found() is None
+def test_templates_and_other_tasks_are_not_chats(parse: Any) -> None:
+    assert parse() is None
 
 
 @pytest.mark.parametrize(
-    "others", [{"model": 1}, {"model": ""}, {"messages": "x"}, {"messages": [{"role": "x", "content": "y"}]}]
+    "arguments", [{"model": 1}, {"model": ""}, {"messages": "x"}, {"messages": [{"role": "x", "content": "y"}]}]
 )
-def test_a_damaged_one_is_unreadable(others: dict[str, object]) -> None:
+def test_a_damaged_model_is_unreadable(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"model|message"):
-        chat(**others)
+        chat(**arguments)
     with pytest.raises(ValueError, match=r"brace|Single"):
         chat({"role": "user", "content": "}"})
 
 
-def test_logged_models_are_listed_and_nothing_of_them_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logged_models_are_listed_without_loading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = create_store(tmp_path, "openai")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    before = mlflow.get_tracking_uri()
+    previous_uri = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("openai")
     try:
@@ -74,7 +72,7 @@ def test_logged_models_are_listed_and_nothing_of_them_is_loaded(
                 model="gpt-4o-mini", task="chat.completions", name="assistant", messages=[SYSTEM], pip_requirements=[]
             )
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(previous_uri)
         monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
 
     for _ in range(2):  # the second time from the cached entries

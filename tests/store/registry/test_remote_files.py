@@ -16,7 +16,7 @@ from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.approvals import Approvals
 from phi3_ui.store.registry.remote_files import RemoteFiles
 from phi3_ui.store.registry.trust import inspect_model
-from tests.store.registry.test_hostile_models import KINDS
+from tests.store.registry.test_hostile_models import ATTACKS
 from tests.support.model_folders import SAFETENSORS, write_pipeline, write_wrapper
 
 SPEC = ModelSpec("m-1", "theirs", "models:/m-1", "prompt", "sqlite:///nowhere.db")
@@ -31,9 +31,9 @@ class Repository(LocalArtifactRepository):
         super().__init__(folder.as_uri())
         self.downloads: list[str] = []
 
-    def download_artifacts(self, artifact_path: str, dst_path: str | None = None, **more: Any) -> str:
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None, **options: Any) -> str:
         self.downloads.append(artifact_path)
-        return str(super().download_artifacts(artifact_path, dst_path, **more))  # type: ignore[no-untyped-call]  # MLflow has no types here
+        return str(super().download_artifacts(artifact_path, dst_path, **options))  # type: ignore[no-untyped-call]  # MLflow has no types here
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def _serve(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Repository:
 
 
 def _add_weights(folder: Path) -> str:
-    """Create weights that are too large for the preview, in the place of the model's own, and return their path."""
+    """Replace the model's weights by ones too large for the preview, and return their path."""
     weights = next((file for file in sorted(folder.rglob("*")) if file.suffix in (".safetensors", ".data")), None)
     weights = weights or folder / "model.safetensors"
     weights.write_bytes(SAFETENSORS)
@@ -56,12 +56,12 @@ def _add_weights(folder: Path) -> str:
     return weights.relative_to(folder).as_posix()
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - _WITH_LINKS))
+@pytest.mark.parametrize("kind", sorted(ATTACKS.keys() - _WITH_LINKS))
 def test_a_model_with_code_is_refused_without_its_weights(
     admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     folder = tmp_path / "model"
-    KINDS[kind](folder, "pass")
+    ATTACKS[kind](folder, "pass")
     weights = _add_weights(folder)
     repository = _serve(monkeypatch, folder)
 
@@ -71,11 +71,11 @@ def test_a_model_with_code_is_refused_without_its_weights(
     assert raised.value.code == "model_not_trusted"
     assert repository.downloads
     assert {"", weights}.isdisjoint(repository.downloads)
-    assert not list((tmp_path / "loaded").glob("app-*/tmp*")), "nothing is left"
+    assert not list((tmp_path / "loaded").glob("app-*/tmp*")), "no file is left"
 
 
 @pytest.mark.parametrize("write", [write_pipeline, write_wrapper])
-def test_other_models_are_downloaded_as_a_whole(
+def test_other_models_are_downloaded_completely(
     admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path]
 ) -> None:
     weights = _add_weights(write(tmp_path / "model"))
@@ -88,12 +88,12 @@ def test_other_models_are_downloaded_as_a_whole(
 
 
 @pytest.mark.parametrize("has_approvals", [False, True])
-@pytest.mark.parametrize("place", ["", "code"])
+@pytest.mark.parametrize("folder_name", ["", "code"])
 def test_compiled_code_of_a_store_is_not_used(
-    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, has_approvals: bool
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_name: str, has_approvals: bool
 ) -> None:
     folder = write_wrapper(tmp_path / "model")
-    compiled = folder / place / "__pycache__"
+    compiled = folder / folder_name / "__pycache__"
     compiled.mkdir(parents=True)
     (compiled / "phi3_onnx.cpython-311.pyc").write_bytes(b"runs in place of the source, if it is never compared")
     _serve(monkeypatch, folder)
@@ -106,7 +106,7 @@ def test_compiled_code_of_a_store_is_not_used(
 
 
 @pytest.mark.parametrize("has_approvals", [False, True])
-def test_weights_do_not_hide_among_compiled_code(
+def test_code_cannot_hide_in_a_pycache_folder_of_weights(
     admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_approvals: bool
 ) -> None:
     folder = write_pipeline(tmp_path / "model")
@@ -127,10 +127,10 @@ def test_weights_do_not_hide_among_compiled_code(
     assert inspect_model(folder).level == "code"
 
 
-def test_where_something_is_approved_all_files_decide(
+def test_with_any_approval_a_model_with_code_is_downloaded_before_it_is_refused(
     admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    KINDS["models_from_code"](tmp_path / "model", "pass")
+    ATTACKS["models_from_code"](tmp_path / "model", "pass")
     _add_weights(tmp_path / "model")
     repository = _serve(monkeypatch, tmp_path / "model")
     admission.approvals.add("0" * 64)
@@ -147,7 +147,7 @@ class _Listing:
         self.list_artifacts = list_folder
 
     def download_artifacts(self, *_: object) -> str:
-        raise AssertionError("nothing is to be downloaded")
+        raise AssertionError("nothing may be downloaded")
 
 
 def _endless(folder: str | None) -> list[FileInfo]:
@@ -162,7 +162,7 @@ def _many_small(folder: str | None) -> list[FileInfo]:
     return [FileInfo(f"{number}.json", False, 16 << 20) for number in range(100)]
 
 
-def _leads_to(path: str) -> Callable[[str | None], list[FileInfo]]:
+def _list_path(path: str) -> Callable[[str | None], list[FileInfo]]:
     return lambda folder: [FileInfo(path, False, 1)]
 
 
@@ -172,20 +172,20 @@ def _leads_to(path: str) -> Callable[[str | None], list[FileInfo]]:
         (_endless, "too many files"),
         (_many, "too many files"),
         (_many_small, "it has too many small files"),
-        *((_leads_to(path), "outside of the model") for path in ("../x", "a/../../x", "/etc/passwd", "..\\x", "a\0b")),
+        *((_list_path(path), "outside of the model") for path in ("../x", "a/../../x", "/etc/passwd", "..\\x", "a\0b")),
     ],
 )
-def test_a_listing_without_bounds_is_the_models_fault(
+def test_an_unbounded_or_escaping_listing_is_refused(
     admission: Admission, monkeypatch: pytest.MonkeyPatch, listing: Callable[[str | None], list[FileInfo]], detail: str
 ) -> None:
-    monkeypatch.setattr(admission_module, "_open_remote", lambda *_: RemoteFiles(_Listing(listing), "theirs"))  # type: ignore[arg-type]  # as much of one as is used
+    monkeypatch.setattr(admission_module, "_open_remote", lambda *_: RemoteFiles(_Listing(listing), "theirs"))  # type: ignore[arg-type]  # only the methods that are used
 
     with pytest.raises(UserError, match=detail) as raised, admission.admit(SPEC):
         pass
     assert raised.value.code == "model_unreadable"
 
 
-def test_what_does_not_fit_on_the_disk_is_not_downloaded(
+def test_a_model_larger_than_the_disk_is_not_downloaded(
     admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = _add_weights(write_pipeline(tmp_path / "model"))
@@ -195,8 +195,8 @@ def test_what_does_not_fit_on_the_disk_is_not_downloaded(
         Repository,
         "list_artifacts",
         lambda self, path=None: [
-            FileInfo(one.path, one.is_dir, 1 << 50 if one.path == weights else one.file_size)
-            for one in listed(self, path)  # type: ignore[no-untyped-call]  # MLflow has no types here
+            FileInfo(file.path, file.is_dir, 1 << 50 if file.path == weights else file.file_size)
+            for file in listed(self, path)  # type: ignore[no-untyped-call]  # MLflow has no types here
         ],
     )
     monkeypatch.setattr(os, "truncate", lambda *_: None)  # no file system has files of this size

@@ -40,7 +40,10 @@ def test_registered_versions_and_run_artifacts_are_listed_beside_logged_models(u
         draft: ("draft", draft, unregistered.info.run_id),
     }
     assert [*catalogue.unreadable_models] == ["damaged/1"]
-    versions = {model: [(one.name, one.aliases) for one in ones] for model, ones in catalogue.list_versions().items()}
+    versions = {
+        model: [(version.name, version.aliases) for version in registered_versions]
+        for model, registered_versions in catalogue.list_versions().items()
+    }
     assert versions["by-run/1"] == [("by-run", ("champion",))]
     assert versions["legacy-say/1"] == [("legacy-say", ("champion",))]
     for name in ("legacy-say@champion", "models:/legacy-say/1", "legacy-say/latest", "legacy-say/None"):
@@ -68,7 +71,7 @@ def test_a_runs_model_can_be_registered_tagged_and_removed(uri: str, tmp_path: P
     assert (catalogue.find("say/1").template, catalogue.find(model_id).template) == ("chatml", "plain")
 
     removed = registry.delete_model("say/1")
-    assert [(one.name, one.version) for one in removed] == [("other", "1"), ("say", "1")]
+    assert [(version.name, version.version) for version in removed] == [("other", "1"), ("say", "1")]
     assert catalogue.list_models() == []
     with pytest.raises(UserError, match="no longer in the tracking store"):
         Catalogue(uri).find(model_id)

@@ -48,12 +48,12 @@ def wrapper(tmp_path: Path) -> Path:
     return write_wrapper(tmp_path / "wrapper")
 
 
-def test_data_alone_and_our_own_wrapper_need_no_approval(pipeline: Path, wrapper: Path) -> None:
+def test_data_only_models_and_our_wrapper_need_no_approval(pipeline: Path, wrapper: Path) -> None:
     assert inspect_model(pipeline) == Inspection("data_only", (), "")
     assert inspect_model(wrapper) == Inspection("ours", (), "")
 
 
-def test_the_released_code_includes_that_of_today() -> None:
+def test_the_released_code_includes_the_current_code() -> None:
     for path, file in code_files().items():
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         assert digest in RELEASED[path], f"add {digest} for {path} to phi3_ui/store/registry/released_code.py"
@@ -347,7 +347,7 @@ def test_other_models_are_code_and_name_their_files(tmp_path: Path) -> None:
     assert shown(inspect_model(tmp_path / "bare")) == {("MLmodel: loader_module", "loader")}
 
 
-def test_requirements_that_a_model_names_are_not_code(pipeline: Path) -> None:
+def test_requirements_of_a_model_are_not_code(pipeline: Path) -> None:
     """Nothing is installed for a model."""
     rewrite("requirements.txt", "evil-package==1\n--index-url http://x")(pipeline)
 
@@ -378,7 +378,7 @@ def test_a_fingerprint_covers_the_names_and_contents_of_all_files(tmp_path: Path
     assert len({first, *map(identify, others)}) == len(others) + 1
 
 
-def test_a_change_that_keeps_size_and_time_of_a_file_is_seen(wrapper: Path) -> None:
+def test_a_change_that_keeps_the_size_and_time_of_a_file_is_detected(wrapper: Path) -> None:
     rewrite("helper.py", "1")(wrapper)
     before, found = inspect_model(wrapper).fingerprint, (wrapper / "helper.py").stat()
     rewrite("helper.py", "2")(wrapper)
@@ -387,7 +387,7 @@ def test_a_change_that_keeps_size_and_time_of_a_file_is_seen(wrapper: Path) -> N
     assert inspect_model(wrapper).fingerprint != before
 
 
-def test_a_huge_folder_is_not_listed_to_its_end(wrapper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_folder_is_not_listed_completely(wrapper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "MAX_FILES", 30)
     (wrapper / "artifacts" / "many").mkdir()
     for number in range(30):
@@ -401,7 +401,7 @@ def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
         inspect_model(tmp_path / "gone")
 
 
-def test_safetensors_headers_are_read_as_the_library_does(pipeline: Path) -> None:
+def test_safetensors_headers_are_parsed_like_the_library_does(pipeline: Path) -> None:
     file = pipeline / "model" / "model-00001-of-00001.safetensors"
     file.write_bytes(SAFETENSORS + b"\0" * 100)
     assert inspect_model(pipeline).level == "data_only"
@@ -409,7 +409,7 @@ def test_safetensors_headers_are_read_as_the_library_does(pipeline: Path) -> Non
     assert inspect_model(pipeline).level == "code"
 
 
-def test_an_index_may_name_only_what_is_there(pipeline: Path) -> None:
+def test_an_index_may_refer_only_to_existing_shards(pipeline: Path) -> None:
     write_json(pipeline / "model" / "model.safetensors.index.json", {"weight_map": {"a": "none.safetensors"}})
 
     assert json.loads((pipeline / "model" / "model.safetensors.index.json").read_text())
