@@ -6,14 +6,14 @@ from bench.rows import Bench, Row
 from phi3_ui.store.conversations.operations import serialize_operation
 from tests.store.conversations.chats import make_record
 from tests.store.conversations.writing import make_long
-from tests.support.import_memory import measure_readings
+from tests.support.import_memory import measure_imports
 
 _KINDS = ("a chat of long messages", "a list of chats", "a saved chat")
 
 
 def measure_rows(bench: Bench) -> Iterator[Row]:
     """Measure an import's memory for each kind of file, and the size of a long chat's last turn in the journal."""
-    readings = measure_readings()
+    readings = measure_imports()
     for kind in _KINDS:
         one = readings[kind]
         ratio = one.memory / one.size

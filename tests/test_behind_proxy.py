@@ -12,12 +12,12 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.ui.asset_urls import STATIC_URL
 from phi3_ui.uvicorn_server import create_config
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 from tests.support.logins import hash_logins
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider, serve_provider
 
 PUBLIC = "https://chat.example/llm"
-# The proxy keeps the host, or says in a header which one it was; it adds itself to the client's address.
+# The proxy keeps the Host header or moves it to X-Forwarded-Host, and adds the client's address.
 KEPT = {"Host": "chat.example", "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.5"}
 CHANGED = {**KEPT, "Host": "app.internal:7860", "X-Forwarded-Host": "chat.example"}
 
@@ -42,14 +42,14 @@ def client(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iter
         }
     )
 
-    def served(app: Any) -> Any:
+    def wrap_app(app: Any) -> Any:
         config = create_config(app, settings.trusted_proxies)
         config.load()
         return config.loaded_app
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FirstRun, "start", lambda self: None)
-        with running(server.create_app, settings, served=served) as client:
+        with run_app(server.create_app, settings, wrap=wrap_app) as client:
             yield client
 
 
@@ -59,7 +59,7 @@ def _forget_cookies(client: Client) -> None:
 
 
 def _log_in(client: Client, headers: dict[str, str]) -> str:
-    """Log in and return the Set-Cookie header; the client sends the cookie from now on, as a browser would through the proxy."""
+    """Log in, store the cookie in the client as a browser behind the proxy would, and return the Set-Cookie header."""
     data = {"username": "anna", "password": "one"}
     origin = {"Origin": "https://chat.example"}
     response = client.send("POST", "/login", data=data, headers={**headers, **origin})
@@ -77,7 +77,7 @@ def _addresses(html: str, base: str) -> set[str]:
 
 
 @pytest.mark.parametrize("headers", [KEPT, CHANGED], ids=["host kept", "host changed"])
-def test_a_person_logs_in_uses_the_page_and_logs_out(client: Client, headers: dict[str, str]) -> None:
+def test_logging_in_using_the_page_and_logging_out(client: Client, headers: dict[str, str]) -> None:
     def get(path: str) -> Any:
         return client.send("GET", path, headers=headers)
 
@@ -96,47 +96,47 @@ def test_a_person_logs_in_uses_the_page_and_logs_out(client: Client, headers: di
     assert len(addresses) > 3
     for address in addresses:
         assert address.startswith(f"{PUBLIC}/"), address
-        if not address.endswith("manifest.json"):  # only a Space has one
+        if not address.endswith("manifest.json"):  # which only a Space has
             assert get(address.removeprefix(PUBLIC)).status_code == 200, address
     config = get("/config").json()
     assert config["root"] == PUBLIC
     assert config["username"] == "anna"
 
-    left = client.send("POST", "/logout", headers={**headers, "Origin": "https://chat.example"})
-    assert left.status_code == 303
-    assert urljoin(f"{PUBLIC}/logout", left.headers["location"]) == f"{PUBLIC}/"
-    assert "; Path=/llm;" in left.headers["set-cookie"], "or the browser keeps it"
+    logout = client.send("POST", "/logout", headers={**headers, "Origin": "https://chat.example"})
+    assert logout.status_code == 303
+    assert urljoin(f"{PUBLIC}/logout", logout.headers["location"]) == f"{PUBLIC}/"
+    assert "; Path=/llm;" in logout.headers["set-cookie"], "otherwise the browser keeps the cookie"
     assert get("/config").status_code == 401
 
 
 @pytest.mark.parametrize("headers", [KEPT, CHANGED], ids=["host kept", "host changed"])
-def test_a_person_signs_in_with_hugging_face(client: Client, provider: Provider, headers: dict[str, str]) -> None:
-    begun = client.send("GET", "/login/huggingface", headers=headers)
-    asked = parse_qs(urlsplit(begun.headers["location"]).query)
-    assert asked["redirect_uri"] == [f"{PUBLIC}/login/callback"]
-    name, _, rest = begun.headers["set-cookie"].partition("=")
+def test_signing_in_with_hugging_face(client: Client, provider: Provider, headers: dict[str, str]) -> None:
+    login = client.send("GET", "/login/huggingface", headers=headers)
+    query = parse_qs(urlsplit(login.headers["location"]).query)
+    assert query["redirect_uri"] == [f"{PUBLIC}/login/callback"]
+    name, _, rest = login.headers["set-cookie"].partition("=")
     assert "; Path=/llm;" in rest
     assert "; Secure" in rest
     client.http.cookies.clear()
     client.http.cookies.set(name, rest.partition(";")[0])
 
-    back = provider.agree(begun.headers["location"])
-    returned = client.send("GET", back.removeprefix(PUBLIC), headers=headers)
+    callback = provider.authorize(login.headers["location"])
+    response = client.send("GET", callback.removeprefix(PUBLIC), headers=headers)
 
-    assert urljoin(back, returned.headers["location"]) == f"{PUBLIC}/"
-    assert all("; Path=/llm;" in line and "; Secure" in line for line in returned.headers.get_list("set-cookie"))
+    assert urljoin(callback, response.headers["location"]) == f"{PUBLIC}/"
+    assert all("; Path=/llm;" in line and "; Secure" in line for line in response.headers.get_list("set-cookie"))
 
 
-def test_what_a_stranger_claims_is_not_believed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forwarded_headers_of_an_untrusted_client_are_ignored(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     transport = client.http._transport
     monkeypatch.setattr(transport, "client", ("203.0.113.66", 1))
 
-    assert "; Secure" not in _log_in(client, KEPT), "it came over HTTP"
+    assert "; Secure" not in _log_in(client, KEPT), "the connection is plain HTTP"
     for origin in ("https://evil.example", "null", "https://chat.example.evil.example"):
         assert client.send("POST", "/logout", headers={**KEPT, "Origin": origin}).status_code == 403
 
 
-def test_a_session_of_another_app_on_the_host_is_none_of_this_one(client: Client) -> None:
+def test_a_session_cookie_of_another_app_on_the_host_is_rejected(client: Client) -> None:
     name = _log_in(client, KEPT).partition("=")[0]
     client.http.cookies.clear()
     client.http.cookies.set(name, "x" * 43)

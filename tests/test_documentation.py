@@ -1,4 +1,4 @@
-"""README snippets run, and documentation names only files, links and make targets that exist."""
+"""README snippets run, and the documentation refers only to files, links and make targets that exist."""
 
 import re
 import subprocess
@@ -32,10 +32,10 @@ def test_readme_snippets_run(snippet: str, expected: str, demo: Demo, tmp_path: 
     )
 
     assert run.returncode == 0, run.stderr
-    assert expected in run.stdout  # the pipeline samples, so its text differs each time
+    assert expected in run.stdout  # the pipeline samples, so its text varies
 
 
-def test_the_readme_has_snippets_of_both_models() -> None:
+def test_the_readme_has_snippets_for_both_models() -> None:
     assert len(_SNIPPETS) == 2
 
 

@@ -1,4 +1,4 @@
-"""Calls that no page makes: every open route responds to arbitrary values without a server error, and reveals no folder."""
+"""Requests that no page sends: every open route handles arbitrary values without a server error or revealing a folder."""
 
 import itertools
 import random
@@ -18,10 +18,10 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.ui.asset_urls import STATIC_URL
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 from tests.support.build_cache import create_store
 
-# Gradio shows a notice only to the callers of queue/join; for others it warns, which pytest makes an error.
+# Gradio shows notices only to callers of queue/join; for others it issues a warning, which pytest turns into an error.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 _ODD = [
@@ -43,7 +43,7 @@ _ODD = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with all kinds of unusable models: damaged, without files, with code that is not approved."""
+    """A store with unusable models: damaged, without files, or with unapproved code."""
     home = tmp_path_factory.mktemp("secret-home")
     uri = create_store(home, "models")
     damaged, missing, empty, _ = (log_prompt_model(uri, name, DECLARED) for name in ("a", "b", "c", "d"))
@@ -63,7 +63,7 @@ def client(home: Path) -> Iterator[Client]:
         patch.setattr(FirstRun, "start", lambda self: None)
         public = {"GRADIO_SERVER_NAME": "0.0.0.0", "PHI3_UI_REQUESTS_PER_MINUTE": "0"}
         settings = Settings.read({"PHI3_UI_HOME": str(home), **public})
-        with running(server.create_app, settings) as client:
+        with run_app(server.create_app, settings) as client:
             yield client
 
 
@@ -80,51 +80,53 @@ def expect_no_harm(response: httpx.Response, home: Path) -> None:
         assert str(folder) not in response.text
 
 
-def _make_value(numbers: random.Random, depth: int = 2) -> Any:
-    """Return an arbitrary JSON value. Hypothesis cannot be used, since other threads change the global random state."""
-    match numbers.randrange(8 if depth else 6):
+def _make_value(rng: random.Random, depth: int = 2) -> Any:
+    """Return an arbitrary JSON value. Hypothesis cannot be used because other threads change the global random state."""
+    match rng.randrange(8 if depth else 6):
         case 0:
             return None
         case 1:
-            return numbers.choice([True, False])
+            return rng.choice([True, False])
         case 2:
-            return numbers.choice([0, -1, 1, 10**30, numbers.randrange(1000)])
+            return rng.choice([0, -1, 1, 10**30, rng.randrange(1000)])
         case 3:
-            return numbers.choice([0.5, 1e308, -1e-308])
+            return rng.choice([0.5, 1e308, -1e-308])
         case 6:
-            return [_make_value(numbers, depth - 1) for _ in range(numbers.randrange(4))]
+            return [_make_value(rng, depth - 1) for _ in range(rng.randrange(4))]
         case 7:
-            return {numbers.choice(_ODD): _make_value(numbers, depth - 1) for _ in range(numbers.randrange(4))}
+            return {rng.choice(_ODD): _make_value(rng, depth - 1) for _ in range(rng.randrange(4))}
         case _:
-            return numbers.choice(_ODD)
+            return rng.choice(_ODD)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_call_with_arbitrary_values(client: Client, home: Path, events: list[dict[str, Any]], seed: int) -> None:
-    numbers = random.Random(seed)
+    rng = random.Random(seed)
     for _ in range(150):
-        event = numbers.choice(events)
-        values = [_make_value(numbers) for _ in event["inputs"]]
+        event = rng.choice(events)
+        values = [_make_value(rng) for _ in event["inputs"]]
         body = {
-            "fn_index": numbers.choice([event["id"], event["id"], event["id"], _make_value(numbers)]),
-            "session_hash": numbers.choice(["one", "two", _make_value(numbers)]),
-            "data": numbers.choice([values, values, values, _make_value(numbers)]),
-            "event_data": _make_value(numbers),
-            numbers.choice(["trigger_id", "event_id", "api_name", "batched", "x"]): _make_value(numbers),
+            "fn_index": rng.choice([event["id"], event["id"], event["id"], _make_value(rng)]),
+            "session_hash": rng.choice(["one", "two", _make_value(rng)]),
+            "data": rng.choice([values, values, values, _make_value(rng)]),
+            "event_data": _make_value(rng),
+            rng.choice(["trigger_id", "event_id", "api_name", "batched", "x"]): _make_value(rng),
         }
-        route = numbers.choice(["run/predict", "run/predict", "queue/join", "cancel"])
+        route = rng.choice(["run/predict", "run/predict", "queue/join", "cancel"])
         expect_no_harm(client.send("POST", f"/gradio_api/{route}", json=body), home)
 
 
 @pytest.mark.parametrize("route", ["queue/join", "run/predict", "cancel"])
-def test_a_call_with_what_is_no_key_of_a_page(client: Client, events: list[dict[str, Any]], route: str) -> None:
+def test_a_call_with_an_invalid_session_hash_is_rejected(
+    client: Client, events: list[dict[str, Any]], route: str
+) -> None:
     queued = next(event for event in events if event["backend_fn"] and event["queue"] is not False)
     body = {"fn_index": queued["id"], "event_id": "", "data": [None] * len(queued["inputs"])}
     for key in ("", "a" * 9_500_000, None):
         assert client.send("POST", f"/gradio_api/{route}", json={**body, "session_hash": key}).status_code == 400
 
 
-_PLACES = [
+_URL_PREFIXES = [
     *("/gradio_api/file=", "/gradio_api/queue/data?session_hash=nobody-"),
     *("/gradio_api/info?all_endpoints=", "/gradio_api/startup-events?", "/assets/", "/static/", "/svelte/", "/phi3/"),
     *(f"/{STATIC_URL}/", "/phi3/older/vendor/", "/config?", "/pwa_icon/", "/theme.css?", "/?login="),
@@ -132,13 +134,13 @@ _PLACES = [
 
 
 def test_a_request_for_an_arbitrary_path(client: Client, home: Path) -> None:
-    for place, text in itertools.product(_PLACES, _ODD):
+    for prefix, text in itertools.product(_URL_PREFIXES, _ODD):
         for rest in (quote(text, safe=""), quote(text), f"{quote(text)}/{quote(text, safe='')}"):
-            expect_no_harm(client.get(place + rest), home)
-            expect_no_harm(client.send("HEAD", place + rest), home)
+            expect_no_harm(client.get(prefix + rest), home)
+            expect_no_harm(client.send("HEAD", prefix + rest), home)
 
 
-def test_no_event_with_a_bad_model_names_a_folder_of_the_server(
+def test_no_event_with_a_bad_model_reveals_a_server_folder(
     client: Client, home: Path, events: list[dict[str, Any]]
 ) -> None:
     models = [one.model_id for one in client.app.state.services.catalogue.list_models()]
@@ -150,7 +152,7 @@ def test_no_event_with_a_bad_model_names_a_folder_of_the_server(
                     expect_no_harm(client.send("POST", "/gradio_api/run/predict", json=body), home)
 
 
-def test_a_store_that_fails_is_named_without_its_folder(
+def test_a_failing_store_is_named_without_its_folder(
     client: Client, home: Path, events: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> NoReturn:
@@ -159,19 +161,19 @@ def test_a_store_that_fails_is_named_without_its_folder(
     catalogue = client.app.state.services.catalogue
     for name in ("list_models", "list_versions", "load_card"):
         monkeypatch.setattr(catalogue, name, fail)
-    said = ""
+    text = ""
     for event in events:
         body = {"fn_index": event["id"], "session_hash": "page", "data": ["m-1"] * len(event["inputs"])}
         response = client.send("POST", "/gradio_api/run/predict", json=body)
         expect_no_harm(response, home)
-        said += response.text
+        text += response.text
 
-    assert "The tracking store sqlite:///…/mlflow.db does not answer" in said
+    assert "The tracking store sqlite:///…/mlflow.db does not answer" in text
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_request_of_the_api_with_arbitrary_values(client: Client, home: Path, seed: int) -> None:
-    numbers = random.Random(seed)
+def test_an_api_request_with_arbitrary_values(client: Client, home: Path, seed: int) -> None:
+    rng = random.Random(seed)
     fields = [
         "model",
         "messages",
@@ -186,10 +188,10 @@ def test_a_request_of_the_api_with_arbitrary_values(client: Client, home: Path, 
         "tools",
     ]
     for _ in range(150):
-        route = numbers.choice(["chat/completions", "completions", "responses", "models", "nowhere"])
-        body: dict[str, Any] = {name: _make_value(numbers) for name in numbers.sample(fields, numbers.randrange(8))}
-        body["messages"] = numbers.choice([[{"role": "user", "content": _make_value(numbers)}], _make_value(numbers)])
-        headers = {"Authorization": numbers.choice(["Bearer x", "Basic x", ""])}
+        route = rng.choice(["chat/completions", "completions", "responses", "models", "nowhere"])
+        body: dict[str, Any] = {name: _make_value(rng) for name in rng.sample(fields, rng.randrange(8))}
+        body["messages"] = rng.choice([[{"role": "user", "content": _make_value(rng)}], _make_value(rng)])
+        headers = {"Authorization": rng.choice(["Bearer x", "Basic x", ""])}
         response = client.send("POST", f"/v1/{route}", json=body, headers=headers)
         expect_no_harm(response, home)
         assert response.status_code == 200 or set(response.json()) == {"error"}

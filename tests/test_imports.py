@@ -1,4 +1,4 @@
-"""Imports run one way, and importing the project has no side effects."""
+"""Imports follow the layering, and importing the project has no side effects."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from phi3_ui.paths import ROOT
 
 _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
 
-# From the bottom up: a package imports only itself and those before it. docs/architecture.md draws the same order.
+# Bottom-up: a package imports only itself and packages before it. docs/architecture.md shows the same order.
 _ORDER = [
     "models",
     "phi3_ui.paths",
@@ -44,12 +44,12 @@ _ORDER = [
     "phi3_ui.__main__",
     "app",
 ]
-_ALSO_WITH_GRADIO = {"phi3_ui/application.py", "phi3_ui/host/zero_gpu.py"}  # `spaces` itself works through Gradio
-_WITH_GRADIO = {"phi3_ui/ui", "phi3_ui/ui/page", "phi3_ui/ui/handlers"}
+_FILES_WITH_GRADIO = {"phi3_ui/application.py", "phi3_ui/host/zero_gpu.py"}  # the package `spaces` uses Gradio
+_FOLDERS_WITH_GRADIO = {"phi3_ui/ui", "phi3_ui/ui/page", "phi3_ui/ui/handlers"}
 
 
 def _sources(*folders: str) -> list[Path]:
-    """Return the source files of these folders (default: all), as paths from the root."""
+    """Return the source files of these folders (default: all), relative to the root."""
     if not folders:
         return [Path("app.py"), *_sources("phi3_ui", "models", "deploy")]
     return sorted(file.relative_to(ROOT) for folder in folders for file in (ROOT / folder).rglob("*.py"))
@@ -57,7 +57,7 @@ def _sources(*folders: str) -> list[Path]:
 
 @cache
 def _imports(file: Path) -> frozenset[tuple[str, bool]]:
-    """Return the modules that a file imports, anywhere in it, and whether it does so when it is itself imported."""
+    """Return all modules that a file imports, each with whether importing the file imports it."""
     return frozenset(_walk(file, ast.parse((ROOT / file).read_text(encoding="utf-8")), at_import=True))
 
 
@@ -67,13 +67,13 @@ def _walk(file: Path, node: ast.AST, at_import: bool) -> Iterator[tuple[str, boo
             case ast.Import(names):
                 yield from ((alias.name, at_import) for alias in names)
             case ast.ImportFrom(module, names, level):
-                # `from . import x` counts as the package it is in; `from package import x` may name a module.
+                # `from . import x` counts as its package; `from package import x` may name a module.
                 base = [*file.parts[: -1 - (level - 1)]] if level else []
                 origin = ".".join([*base, *([module] if module else [])])
                 yield from ((f"{origin}.{alias.name}", at_import) for alias in names)
             case _:
-                inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-                yield from _walk(file, child, at_import and not inside)
+                is_deferred = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                yield from _walk(file, child, at_import and not is_deferred)
 
 
 def _is_in(module: str, packages: set[str]) -> bool:
@@ -81,8 +81,8 @@ def _is_in(module: str, packages: set[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def _importing(files: list[Path], packages: set[str], only_at_import: bool = False) -> set[tuple[str, str]]:
-    """Return pairs of a file of `files` and a module of `packages` that it imports."""
+def _find_imports(files: list[Path], packages: set[str], only_at_import: bool = False) -> set[tuple[str, str]]:
+    """Return pairs of a file and a module of `packages` that it imports."""
     return {
         (file.as_posix(), module)
         for file in files
@@ -92,7 +92,7 @@ def _importing(files: list[Path], packages: set[str], only_at_import: bool = Fal
 
 
 def _rank(module: str) -> int:
-    """Return the position of the module's package in _ORDER; the package phi3_ui itself (its version) is below all others."""
+    """Return the position of the module's package in _ORDER; the package phi3_ui itself (its version) ranks lowest."""
     return next((rank for rank, package in enumerate(_ORDER) if _is_in(module, {package})), -1)
 
 
@@ -104,19 +104,19 @@ def test_sources_are_found() -> None:
     found = {file.as_posix() for file in _sources()}
 
     assert {"app.py", "models/stage.py", "phi3_ui/settings.py", "phi3_ui/chat/types.py"} <= found
-    assert _importing([Path("phi3_ui/runtime/generation_hook.py")], {"transformers"})
-    assert not _importing([Path("phi3_ui/runtime/generation_hook.py")], {"transformers"}, only_at_import=True)
+    assert _find_imports([Path("phi3_ui/runtime/generation_hook.py")], {"transformers"})
+    assert not _find_imports([Path("phi3_ui/runtime/generation_hook.py")], {"transformers"}, only_at_import=True)
 
 
 def test_every_package_is_in_the_order() -> None:
     assert {_module(file) for file in _sources() if _rank(_module(file)) < 0} == {"phi3_ui"}
 
 
-def test_imports_point_down() -> None:
+def test_imports_only_go_down_the_order() -> None:
     project = {"phi3_ui", "models", "app"}
     upward = {
         (file, module)
-        for file, module in _importing(_sources(), project)
+        for file, module in _find_imports(_sources(), project)
         if _rank(module) > _rank(_module(Path(file))) >= 0
     }
 
@@ -127,19 +127,19 @@ def test_only_the_page_imports_gradio() -> None:
     without = [
         file
         for file in _sources()
-        if file.parent.as_posix() not in _WITH_GRADIO and file.as_posix() not in _ALSO_WITH_GRADIO
+        if file.parent.as_posix() not in _FOLDERS_WITH_GRADIO and file.as_posix() not in _FILES_WITH_GRADIO
     ]
 
-    assert _importing(without, {"gradio", "gradio_client"}) == set()
+    assert _find_imports(without, {"gradio", "gradio_client"}) == set()
 
 
-def test_only_models_bring_engines_in_at_their_import() -> None:
+def test_only_models_import_engines_when_imported() -> None:
     outside = [file for file in _sources() if file.parts[0] != "models"]
 
-    assert _importing(outside, _ENGINES, only_at_import=True) == set()
+    assert _find_imports(outside, _ENGINES, only_at_import=True) == set()
 
 
-def test_importing_the_project_changes_no_environment() -> None:
+def test_importing_the_project_does_not_change_the_environment() -> None:
     at_import = {
         file.as_posix()
         for file in _sources()

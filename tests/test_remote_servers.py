@@ -1,4 +1,4 @@
-"""Remote servers in the settings."""
+"""Settings for remote servers."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def read(text: str, **variables: str) -> Settings:
     return Settings.read({"PHI3_UI_REMOTE_SERVERS": text, **variables})
 
 
-def test_servers_of_the_variable_and_of_the_file_are_read(tmp_path: Path) -> None:
+def test_servers_are_read_from_the_variable_and_the_file(tmp_path: Path) -> None:
     file = tmp_path / "servers.toml"
     file.write_text('[azure]\nurl = "https://a.example"\nkind = "azure"\nmodels = ["d"]\n', encoding="utf-8")
     settings = read('lab = {url = "https://lab.example/v1/", key = "sk-secret"}', PHI3_UI_REMOTE_SERVERS_FILE=str(file))
@@ -32,7 +32,7 @@ def test_servers_of_the_variable_and_of_the_file_are_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("lab", "TOML"),
         ("lab = 1", "tables"),
@@ -52,18 +52,18 @@ def test_servers_of_the_variable_and_of_the_file_are_read(tmp_path: Path) -> Non
         (LAB + "\n[lab.x]", "x"),
     ],
 )
-def test_what_is_wrong_is_named_without_the_key(text: str, words: str) -> None:
-    if words == "Set it to":  # space around a key is no part of it
+def test_an_error_names_the_invalid_value_but_not_the_key(text: str, message: str) -> None:
+    if message == "Set it to":  # white space around a key is stripped
         assert read(text).remote_servers[0].read_key() == "sk-secret"
         return
     with pytest.raises(UserError) as caught:
         read(text)
 
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_names_are_unique_and_files_are_there(tmp_path: Path) -> None:
+def test_duplicate_names_and_missing_files_are_rejected(tmp_path: Path) -> None:
     file = tmp_path / "servers.toml"
     with pytest.raises(UserError, match=r"servers\.toml"):
         Settings.read({"PHI3_UI_REMOTE_SERVERS_FILE": str(file)})

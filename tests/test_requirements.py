@@ -1,4 +1,4 @@
-"""requirements*.txt, constraints.txt, the lock files and the imports of the code agree."""
+"""requirements*.txt, constraints.txt, the lock files and the code's imports are consistent."""
 
 import ast
 import importlib.metadata
@@ -15,16 +15,16 @@ from tests.support.lock import (
     RAY_LOCK,
     REQUIREMENTS,
     UNLOCKED,
+    find_mismatches,
     read_pins,
     read_requirements,
-    stale_lines,
 )
 
 SPACE_EXTRAS = ("oauth", "mcp")
 
 
 def test_requirements_constraints_and_locks_agree() -> None:
-    assert list(stale_lines()) == [], "`make lock` writes the locks again"
+    assert list(find_mismatches()) == [], "run `make lock` to update the lock files"
 
 
 def test_installed_versions_are_the_pinned_ones() -> None:
@@ -43,7 +43,7 @@ def test_every_locked_line_has_hashes_and_names_no_package_index() -> None:
             assert re.fullmatch(r"[\w.-]+==[\w.]+(; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", block), block
 
 
-def test_requirements_of_a_space_refer_to_no_other_file_and_leave_torch_a_range() -> None:
+def test_the_requirements_of_a_space_are_one_file_with_a_range_for_torch() -> None:
     text = REQUIREMENTS.read_text(encoding="utf-8")
     assert not re.search(r"^\s*-", text, re.MULTILINE)
     torch = next(one for one in read_requirements(REQUIREMENTS) if one.name in UNLOCKED)
@@ -51,13 +51,15 @@ def test_requirements_of_a_space_refer_to_no_other_file_and_leave_torch_a_range(
         assert torch.specifier.contains(version), version
 
 
-def test_the_pins_suit_the_builder_of_a_space() -> None:
-    """It installs Gradio's extras `oauth` and `mcp` together with requirements.txt, and fails if they conflict."""
+def test_the_pins_are_compatible_with_the_builder_of_a_space() -> None:
+    """The builder installs Gradio's extras `oauth` and `mcp` together with requirements.txt, and fails if they conflict."""
     pins = read_pins()
-    wanted = [Requirement(line) for line in importlib.metadata.requires("gradio") or []]
-    added = [one for one in wanted if one.marker and any(one.marker.evaluate({"extra": name}) for name in SPACE_EXTRAS)]
-    assert {"pydantic", "authlib"} <= {canonicalize_name(one.name) for one in added}
-    for one in added:
+    requirements = [Requirement(line) for line in importlib.metadata.requires("gradio") or []]
+    extras = [
+        one for one in requirements if one.marker and any(one.marker.evaluate({"extra": name}) for name in SPACE_EXTRAS)
+    ]
+    assert {"pydantic", "authlib"} <= {canonicalize_name(one.name) for one in extras}
+    for one in extras:
         if pin := pins.get(canonicalize_name(one.name)):
             assert one.specifier.contains(next(iter(pin.specifier)).version), one
 
@@ -65,18 +67,19 @@ def test_the_pins_suit_the_builder_of_a_space() -> None:
 def test_every_imported_package_is_required() -> None:
     providers = importlib.metadata.packages_distributions()
     required = {canonicalize_name(one.name) for one in read_requirements(REQUIREMENTS)}
-    ours = {"models", "phi3_ui", "app", "spaces", *sys.stdlib_module_names}  # a Space's builder adds `spaces`
+    # The builder of a Space installs `spaces`.
+    excluded = {"models", "phi3_ui", "app", "spaces", *sys.stdlib_module_names}
     missing = {}
     for file in [ROOT / "app.py", *ROOT.glob("models/*.py"), *ROOT.glob("phi3_ui/**/*.py")]:
-        for module in _imported(ast.parse(file.read_text(encoding="utf-8"))) - ours:
-            # One module may come from several packages: mlflow and mlflow-skinny.
+        for module in _find_imported(ast.parse(file.read_text(encoding="utf-8"))) - excluded:
+            # Several packages may provide a module, for example mlflow and mlflow-skinny.
             if not required & {canonicalize_name(name) for name in providers.get(module, [])}:
                 missing[module] = str(file.relative_to(ROOT))
 
     assert missing == {}
 
 
-def _imported(tree: ast.AST) -> set[str]:
+def _find_imported(tree: ast.AST) -> set[str]:
     """Return the top-level names of all absolute imports."""
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]

@@ -1,4 +1,4 @@
-"""The application factory: its routes, its lifespan, mounting, and two applications in one process."""
+"""The application factory: routes, lifespan, mounting, and two applications in one process."""
 
 import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio)
 
@@ -30,7 +30,7 @@ from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.testing import log_scripted_model
 from phi3_ui.ui.asset_urls import STATIC_URL
 from phi3_ui.ui.open_pages import OpenPages
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 from tests.support.build_cache import create_store
 from tests.support.env import environment
 from tests.support.logins import hash_logins
@@ -45,15 +45,15 @@ def settings_for(home: Path, **variables: str) -> Settings:
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The calls of the lifespan to its services, in order. No setup runs."""
+    """The lifespan's calls to its services, in order. The setup does not run."""
     events: list[str] = []
     monkeypatch.setattr(FirstRun, "start", lambda self: events.append("set up"))
     for owner, method in ((OpenPages, "stop_all"), (Pool, "close"), (Recorder, "close")):
-        monkeypatch.setattr(owner, method, _noting(events, f"{owner.__name__}.{method}", getattr(owner, method)))
+        monkeypatch.setattr(owner, method, _record_calls(events, f"{owner.__name__}.{method}", getattr(owner, method)))
     return events
 
 
-def _noting(events: list[str], event: str, method: Callable[..., None]) -> Callable[..., None]:
+def _record_calls(events: list[str], event: str, method: Callable[..., None]) -> Callable[..., None]:
     def call(*arguments: object) -> None:
         events.append(event)
         method(*arguments)
@@ -63,7 +63,7 @@ def _noting(events: list[str], event: str, method: Callable[..., None]) -> Calla
 
 @pytest.fixture
 def client(events: list[str], tmp_path: Path) -> Iterator[Client]:
-    with running(server.create_app, settings_for(tmp_path)) as client:
+    with run_app(server.create_app, settings_for(tmp_path)) as client:
         yield client
 
 
@@ -77,7 +77,7 @@ def test_health_is_json_and_every_response_has_the_security_headers(client: Clie
         assert response.headers["referrer-policy"] == "no-referrer"
 
 
-def test_only_the_scripts_of_the_page_run(client: Client) -> None:
+def test_only_the_scripts_of_the_page_are_allowed(client: Client) -> None:
     nonces = set()
     for response in (client.get("/"), client.get("/")):
         [scripts] = re.findall(r"script-src ([^;]+);", response.headers["content-security-policy"])
@@ -89,16 +89,16 @@ def test_only_the_scripts_of_the_page_run(client: Client) -> None:
     assert len(nonces) == 2
 
 
-def test_the_page_is_compressed_and_hashed_assets_are_cached_for_good(client: Client) -> None:
+def test_the_page_is_compressed_and_hashed_assets_are_cached_forever(client: Client) -> None:
     page = client.get("/")
     assert page.headers["content-encoding"] == "gzip"
     asset = re.search(r"assets/[\w-]+\.js", page.text)
     assert asset
     assert client.get(f"/{asset[0]}").headers["cache-control"] == CACHED_FOREVER
-    own = client.get(f"/{STATIC_URL}/chat/view.js")
-    assert (own.headers["cache-control"], own.headers["content-encoding"]) == (CACHED_FOREVER, "gzip")
+    current = client.get(f"/{STATIC_URL}/chat/view.js")
+    assert (current.headers["cache-control"], current.headers["content-encoding"]) == (CACHED_FOREVER, "gzip")
     older = client.get("/phi3/0123456789abcdef/static/chat/view.js")
-    assert (older.headers["cache-control"], older.content) == ("no-store", own.content)
+    assert (older.headers["cache-control"], older.content) == ("no-store", current.content)
     for missing in ("/assets/nothing.js", f"/{STATIC_URL}/nothing.js"):
         assert "immutable" not in client.get(missing).headers.get("cache-control", "")
 
@@ -110,7 +110,7 @@ def _mounted_blocks(client: Client) -> Blocks:
     return page.blocks
 
 
-def test_what_cve_2026_134825_needs_is_off(client: Client) -> None:
+def test_the_features_affected_by_cve_2026_134825_are_disabled(client: Client) -> None:
     blocks = _mounted_blocks(client)
 
     assert blocks.ssr_mode is False
@@ -118,7 +118,7 @@ def test_what_cve_2026_134825_needs_is_off(client: Client) -> None:
     assert client.get("/gradio_api/runs").status_code == 404
 
 
-def test_the_page_keeps_gradios_options(client: Client) -> None:
+def test_gradio_options_of_the_page(client: Client) -> None:
     blocks = _mounted_blocks(client)
     config = client.get("/config").json()
 
@@ -130,7 +130,7 @@ def test_the_page_keeps_gradios_options(client: Client) -> None:
     assert client.get("/monitoring").status_code == 404
 
 
-def test_what_the_page_does_not_use_is_closed(client: Client) -> None:
+def test_routes_that_the_page_does_not_use_are_closed(client: Client) -> None:
     for method, paths in {
         "GET": [
             "/openapi.json",
@@ -180,7 +180,7 @@ def test_what_the_page_does_not_use_is_closed(client: Client) -> None:
             assert client.send(method, path).status_code == 404, path
 
 
-def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
+def test_invalid_requests_cause_no_server_error(client: Client) -> None:
     join, run, unknown = "/gradio_api/queue/join", "/gradio_api/run/predict", {"session_hash": "a", "data": []}
     indices: list[Any] = [-1, 10**6, "x", None, [1], 1e308]
     names: list[Any] = ["/nothing", "../x", 5, {}]
@@ -206,13 +206,13 @@ def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
         assert client.send("POST", "/gradio_api/cancel", json=body).status_code < 500
 
 
-def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Path) -> None:
-    """Not with a guessed or stolen tab, another login, a path or a hash. A file that is too large is rejected."""
+def test_an_imported_chat_is_private_to_its_user(events: list[str], tmp_path: Path) -> None:
+    """A guessed or stolen tab, another login, a path or a hash gives no access. An oversized file is rejected."""
     create_store(tmp_path)
     chat = {"title": "Mine", "messages": [{"role": "user", "content": "secret"}]}
     logins = hash_logins(anna="one", bob="two")
     settings = settings_for(tmp_path, PHI3_UI_LOGINS=logins, PHI3_UI_MAX_IMPORT_MB="1")
-    with running(server.create_app, settings) as client:
+    with run_app(server.create_app, settings) as client:
         services, tab = client.app.state.services, "0" * 32
         anna, bob = (services.pages.get(name, "en", name) for name in ("anna", "bob"))
         services.pages.claim_tab("anna", "anna", tab, "browser")
@@ -225,17 +225,17 @@ def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Pa
         assert send().status_code == 403, "bob with anna's tab"
         client.http.cookies.clear()
         assert client.log_in("anna", "one") == 200
-        refused = send(json="x" * 1_000_001)
-        assert (refused.status_code, "1 MB" in refused.json()["detail"]) == (413, True)
-        taken = send()
-        assert (taken.status_code, taken.json()) == (202, {})
+        rejected = send(json="x" * 1_000_001)
+        assert (rejected.status_code, "1 MB" in rejected.json()["detail"]) == (413, True)
+        accepted = send()
+        assert (accepted.status_code, accepted.json()) == (202, {})
         assert services.imports.find(anna.user_id).wait(60)
 
         history = services.conversations.history
         assert [one.title for one in history.list_conversations(anna.user_id)] == ["Mine"]
         assert history.list_conversations(bob.user_id) == []
         assert services.imports.find(bob.user_id) is None
-        # No file exists at any path that could be reached.
+        # No file exists at a reachable path.
         names = {file.relative_to(tmp_path).parts[0] for file in tmp_path.rglob("*")}
         assert names <= {
             "mlflow.db",
@@ -252,21 +252,21 @@ def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Pa
             assert client.send(method, path).status_code in (403, 404)
 
 
-def test_pages_with_data_stay_out_of_caches(client: Client) -> None:
+def test_responses_with_data_are_not_cached(client: Client) -> None:
     for path in ("/", "/config", "/gradio_api/info", "/health"):
         assert client.get(path).headers["cache-control"] == "no-store"
 
 
-def test_a_site_whose_name_leads_here_reaches_nothing(client: Client) -> None:
+def test_dns_rebinding_is_rejected(client: Client) -> None:
     site = {"Host": "evil.example:7860", "Origin": "http://evil.example:7860", "Sec-Fetch-Site": "same-origin"}
     for method, path in (("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("POST", "/import")):
-        refused = client.send(method, path, headers=site)
-        assert refused.status_code == 421
-        assert "content-security-policy" in refused.headers
+        response = client.send(method, path, headers=site)
+        assert response.status_code == 421
+        assert "content-security-policy" in response.headers
 
 
-def test_the_lifespan_starts_the_set_up_and_ends_in_good_order(events: list[str], tmp_path: Path) -> None:
-    with running(server.create_app, settings_for(tmp_path)):
+def test_the_lifespan_starts_the_setup_and_shuts_down_in_order(events: list[str], tmp_path: Path) -> None:
+    with run_app(server.create_app, settings_for(tmp_path)):
         assert events == ["set up"]
 
     assert events == ["set up", "OpenPages.stop_all", "Pool.close", "Recorder.close"]
@@ -285,7 +285,7 @@ def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str],
         return outer
 
     mounted: list[FastAPI] = []
-    with running(create) as client:
+    with run_app(create) as client:
         assert events == ["outer start", "set up"]
         assert client.get("/health").status_code == 404
         assert client.get("/chat/health").json()["status"] == "loading"
@@ -312,8 +312,8 @@ def test_two_apps_in_one_process_have_their_own_stores(tmp_path: Path) -> None:
         log_scripted_model(settings.tracking_uri, home, name=name)
         created[name] = settings
 
-    with running(server.create_app, created["first"]) as first, running(server.create_app, created["second"]) as second:
-        for _ in range(2):  # each after the other has used MLflow
+    with run_app(server.create_app, created["first"]) as first, run_app(server.create_app, created["second"]) as second:
+        for _ in range(2):  # the second time after the other app has used MLflow
             for name, client in (("first", first), ("second", second)):
                 catalogue = client.app.state.services.catalogue
                 (entry,) = catalogue.list_models()
@@ -321,7 +321,7 @@ def test_two_apps_in_one_process_have_their_own_stores(tmp_path: Path) -> None:
                 assert catalogue.load_card(entry.model_id).title == "Scripted model"
 
 
-def test_a_port_in_use_is_refused_and_the_first_free_one_is_the_default(tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused_and_the_first_free_port_is_the_default(tmp_path: Path) -> None:
     with server._listen(settings_for(tmp_path)) as first, server._listen(settings_for(tmp_path)) as second:
         port = first.getsockname()[1]
         assert 7860 <= port < second.getsockname()[1]
@@ -333,17 +333,17 @@ def test_a_port_in_use_is_refused_and_the_first_free_one_is_the_default(tmp_path
     ("host", "url"),
     [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://localhost:1"), ("::1", "http://[::1]:1")],
 )
-def test_the_url_that_is_announced_can_be_opened(host: str, url: str) -> None:
+def test_the_announced_url_can_be_opened(host: str, url: str) -> None:
     assert server._url(host, 1) == url
 
 
 @pytest.mark.server
-def test_a_second_signal_does_not_interrupt_the_end(tmp_path: Path) -> None:
+def test_a_second_signal_does_not_interrupt_the_shutdown(tmp_path: Path) -> None:
     with server._listen(settings_for(tmp_path)) as probe:
         port = probe.getsockname()[1]
     log_scripted_model(create_store(tmp_path), tmp_path)
-    own = environment(tmp_path, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
-    with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=own, stderr=subprocess.PIPE, text=True) as process:
+    env = environment(tmp_path, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
+    with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not _is_healthy(port):
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
 
 
-def test_defaults_suit_one_person_on_this_machine() -> None:
+def test_defaults_suit_a_single_local_user() -> None:
     settings = Settings.read({})
 
     assert settings == Settings(
@@ -160,14 +160,14 @@ def test_a_port_out_of_range_is_refused() -> None:
 _HASH = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA"
 
 
-def test_logins_are_names_with_hashes_from_a_variable_and_a_file(tmp_path: Path) -> None:
+def test_logins_are_read_from_the_variable_and_the_file(tmp_path: Path) -> None:
     file = tmp_path / "logins"
     file.write_text(f"carol:{_HASH}\n\n dan:{_HASH}\n")
     env = {"PHI3_UI_LOGINS": f"anna:{_HASH}, bob@example.org:{_HASH},\n"}
 
     assert Settings.read(env).logins == (("anna", _HASH), ("bob@example.org", _HASH))
-    both = Settings.read({**env, "PHI3_UI_LOGINS_FILE": str(file)}).logins
-    assert [name for name, _ in both] == ["anna", "bob@example.org", "carol", "dan"]
+    combined = Settings.read({**env, "PHI3_UI_LOGINS_FILE": str(file)}).logins
+    assert [name for name, _ in combined] == ["anna", "bob@example.org", "carol", "dan"]
     assert Settings.read({"PHI3_UI_LOGINS_FILE": str(file)}).logins == (("carol", _HASH), ("dan", _HASH))
     assert Settings.read({}).logins == ()
 
@@ -184,13 +184,13 @@ def test_trusted_proxies_are_networks() -> None:
             Settings.read({"PHI3_UI_TRUSTED_PROXIES": value})
 
 
-def test_a_file_of_logins_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_logins_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="PHI3_UI_LOGINS_FILE cannot be"):
         Settings.read({"PHI3_UI_LOGINS_FILE": str(tmp_path / "missing")})
 
 
 @pytest.mark.parametrize("plain", ["secret", "$argon2id$", "pbkdf2:x", "a:b"])
-def test_a_plain_password_is_refused_with_the_cure_and_not_shown(plain: str) -> None:
+def test_a_plain_password_is_refused_with_a_remedy_and_not_shown(plain: str) -> None:
     with pytest.raises(UserError) as refused:
         Settings.read({"PHI3_UI_LOGINS": f"anna:{plain}"})
 
@@ -234,7 +234,7 @@ def test_an_invalid_mlflow_url_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["a b", "a#b", "50%", "é 日本", "a&b=c"])
-def test_a_home_may_have_unusual_characters(tmp_path: Path, folder: str) -> None:
+def test_the_path_of_the_home_may_contain_unusual_characters(tmp_path: Path, folder: str) -> None:
     settings = Settings.read({"PHI3_UI_HOME": str(tmp_path / folder)})
     assert make_url(settings.tracking_uri).database == str(tmp_path / folder / "mlflow.db")
 
@@ -250,7 +250,7 @@ def test_a_home_may_have_unusual_characters(tmp_path: Path, folder: str) -> None
         ("MLFLOW_TRACKING_URI", "sqlite:////a%23b/mlflow.db", "%23"),
     ],
 )
-def test_a_path_that_no_store_address_can_hold_is_rejected_by_name(name: str, value: str, character: str) -> None:
+def test_a_path_that_a_store_uri_cannot_represent_is_rejected(name: str, value: str, character: str) -> None:
     with pytest.raises(UserError, match=f"{name}.*{character}"):
         Settings.read({name: value})
 
@@ -258,11 +258,11 @@ def test_a_path_that_no_store_address_can_hold_is_rejected_by_name(name: str, va
 @pytest.mark.parametrize(
     "uri", ["sqlite://", "sqlite:///m.db?timeout=30&mode=ro", "azureml://host/store", "databricks"]
 )
-def test_other_store_addresses_stay_as_they_are(uri: str) -> None:
+def test_other_store_uris_are_unchanged(uri: str) -> None:
     assert Settings.read({"MLFLOW_TRACKING_URI": uri}).tracking_uri == uri
 
 
-def test_a_folder_and_a_file_that_is_no_database_are_rejected_as_stores(tmp_path: Path) -> None:
+def test_a_folder_or_a_file_that_is_not_a_database_is_rejected_as_a_store(tmp_path: Path) -> None:
     for uri in (str(tmp_path), tmp_path.as_uri(), "./mlruns", "C:\\mlruns"):
         with pytest.raises(UserError, match=r"is the folder .*migrate-filestore"):
             Settings.read({"MLFLOW_TRACKING_URI": uri})
@@ -285,7 +285,7 @@ def test_a_folder_and_a_file_that_is_no_database_are_rejected_as_stores(tmp_path
         ({"SPACE_ID": "a/b", "PHI3_UI_MANAGE": "1"}, False),
     ],
 )
-def test_the_person_at_the_page_is_the_administrator_only_alone_on_this_machine(
+def test_single_user_mode_requires_a_local_page_with_management(
     variables: dict[str, str], is_single_user: bool
 ) -> None:
     assert Settings.read(variables).is_single_user == is_single_user
@@ -294,12 +294,12 @@ def test_the_person_at_the_page_is_the_administrator_only_alone_on_this_machine(
 def test_trusted_models_are_fingerprints() -> None:
     one, two = "a1" * 32, "b2" * 32
     assert Settings.read({"PHI3_UI_TRUSTED_MODELS": f"{one}, {two}"}).trusted_models == (one, two)
-    for wrong in (one[:-1], one.upper(), f"{one};{two}", "*"):
+    for invalid in (one[:-1], one.upper(), f"{one};{two}", "*"):
         with pytest.raises(UserError, match="PHI3_UI_TRUSTED_MODELS cannot be"):
-            Settings.read({"PHI3_UI_TRUSTED_MODELS": wrong})
+            Settings.read({"PHI3_UI_TRUSTED_MODELS": invalid})
 
 
-def test_signing_in_with_hugging_face_takes_an_id_with_its_secret() -> None:
+def test_signing_in_with_hugging_face_requires_a_client_id_and_secret() -> None:
     oauth = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "hidden"}
     settings = Settings.read(oauth)
     assert settings.has_login
@@ -313,7 +313,7 @@ def test_signing_in_with_hugging_face_takes_an_id_with_its_secret() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://huggingface.co", "huggingface.co", "file:///x", "https://x?y"])
-def test_a_provider_is_asked_over_https(url: str) -> None:
+def test_a_provider_url_must_use_https_unless_local(url: str) -> None:
     with pytest.raises(UserError, match="OPENID_PROVIDER_URL"):
         Settings.read({"OPENID_PROVIDER_URL": url})
     assert Settings.read({"OPENID_PROVIDER_URL": "http://127.0.0.1:5/"}).openid_provider_url == "http://127.0.0.1:5"

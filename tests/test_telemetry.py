@@ -1,4 +1,4 @@
-"""Every program turns telemetry off before it imports a dependency, and opens the page without an engine."""
+"""Every program disables telemetry before it imports a dependency, and the page opens without importing an engine."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def _run_python(script: str, variables: dict[str, str]) -> Any:
 
 
 @pytest.mark.server
-def test_the_page_opens_without_an_engine() -> None:
+def test_the_page_opens_without_importing_an_engine() -> None:
     script = """
 import gc, json, sys
 gc.disable()  # as the server does
@@ -47,7 +47,7 @@ def test_all_telemetry_switches_are_known() -> None:
     assert switches <= TELEMETRY_OFF.keys()
 
 
-# Runs an entry point until it has imported the expected dependencies, and prints how the switches were set at each import.
+# Runs an entry point until it has imported the expected dependencies, and prints the switches at each import.
 _WATCH_IMPORTS = """
 import contextlib, importlib.abc, json, os, runpy, sys
 
@@ -123,32 +123,32 @@ with contextlib.suppress(OSError):
     socket.getaddrinfo("example.com", 443)
 """
 
-# Starts the app, opens its page, asks one engine through the app and the other on the command line, and ends the app.
-_USE = """
+# Starts the app, opens its page, asks one engine through the app and the other on the command line, and stops the app.
+_USE_APP = """
 import json, subprocess, sys, urllib.request
 from pathlib import Path
 from tests.support.app_server import serve
 from tests.support.env import environment
 
 home, log = map(Path, sys.argv[1:3])
-in_app, in_terminal = sys.argv[3:]
+app_model, cli_model = sys.argv[3:]
 with serve(home, log) as server:
     assert urllib.request.urlopen(server.url).read()
-    body = {"model": in_app, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+    body = {"model": app_model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
     header = {"Content-Type": "application/json"}
-    asked = urllib.request.Request(server.url + "/v1/chat/completions", json.dumps(body).encode(), header)
-    assert json.load(urllib.request.urlopen(asked))["usage"]["completion_tokens"]
-    chat = [sys.executable, "-m", "phi3_ui", "chat", in_terminal, "Hello", "--max-tokens", "8"]
+    request = urllib.request.Request(server.url + "/v1/chat/completions", json.dumps(body).encode(), header)
+    assert json.load(urllib.request.urlopen(request))["usage"]["completion_tokens"]
+    chat = [sys.executable, "-m", "phi3_ui", "chat", cli_model, "Hello", "--max-tokens", "8"]
     subprocess.run(chat, env=environment(home), check=True)
 """
 
 
 @pytest.mark.server
-@pytest.mark.skipif(not offline.is_possible(), reason="needs network namespaces, which Linux may deny")
+@pytest.mark.skipif(not offline.is_possible(), reason="requires unprivileged network namespaces")
 def test_no_packet_leaves_the_machine(demo: Demo, tmp_path: Path) -> None:
     def run(*command: str) -> list[str]:
         file = tmp_path / "packets"
-        # A minimal environment: variables of test runners and CI services would also disable MLflow's telemetry.
+        # A minimal environment, because the variables of test runners and CI services also disable MLflow's telemetry.
         variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PHI3_UI_HOME": str(demo.settings.home)}
         variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
         isolated = offline.isolated(file, sys.executable, "-c", *command)
@@ -156,7 +156,7 @@ def test_no_packet_leaves_the_machine(demo: Demo, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return file.read_text().splitlines()
 
-    seen = {"tcp 198.51.100.7 443", "tcp 2001:db8:1::7 443", "udp 198.51.100.7 443", "udp 192.0.2.2 53"}
-    assert set(run(_CONNECT)) == seen
+    expected = {"tcp 198.51.100.7 443", "tcp 2001:db8:1::7 443", "udp 198.51.100.7 443", "udp 192.0.2.2 53"}
+    assert set(run(_CONNECT)) == expected
     models = [demo.entry(contract).name for contract in ("chat", "prompt")]
-    assert run(_USE, str(demo.settings.home), str(tmp_path / "app.log"), *models) == []
+    assert run(_USE_APP, str(demo.settings.home), str(tmp_path / "app.log"), *models) == []

@@ -1,4 +1,4 @@
-"""Connections that send their headers slowly, or not at all, are closed."""
+"""Connections that send their headers too slowly, or not at all, are closed."""
 
 import asyncio
 
@@ -20,24 +20,24 @@ async def answer_late(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("done")(scope, receive, send)
 
 
-async def send(*pieces: bytes) -> bytes:
-    """Send pieces, waiting half of the timeout between them, and return the response until the server closes the connection."""
+async def send(*chunks: bytes) -> bytes:
+    """Send chunks half a timeout apart, and return everything received until the server closes the connection."""
     config, state = create_config(answer_late, []), ServerState()  # type: ignore[arg-type]  # any ASGI application
     config.timeout_keep_alive = 1
     loop = asyncio.get_running_loop()
     async with await loop.create_server(lambda: TimedProtocol(config, state, {}), "127.0.0.1") as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        reading = asyncio.create_task(reader.read())
-        for piece in pieces:
-            writer.write(piece)
-            await asyncio.wait([reading], timeout=SECONDS / 2)
-        answered = await asyncio.wait_for(reading, 30)
+        reader_task = asyncio.create_task(reader.read())
+        for chunk in chunks:
+            writer.write(chunk)
+            await asyncio.wait([reader_task], timeout=SECONDS / 2)
+        response = await asyncio.wait_for(reader_task, 30)
         writer.close()
-    return answered
+    return response
 
 
 @pytest.mark.parametrize(
-    ("pieces", "answers"),
+    ("chunks", "responses"),
     [
         ([], 0),
         ([b"GET / HTTP/1.1\r\n"], 0),
@@ -46,9 +46,9 @@ async def send(*pieces: bytes) -> bytes:
         ([REQUEST + b"GET / HTTP"], 1),
     ],
 )
-def test_headers_have_to_arrive_in_time_but_not_the_answer(
-    monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], answers: int
+def test_the_timeout_applies_to_headers_but_not_to_the_response(
+    monkeypatch: pytest.MonkeyPatch, chunks: list[bytes], responses: int
 ) -> None:
     monkeypatch.setattr(uvicorn_server, "_HEADER_SECONDS", SECONDS)
     with start_blocking_portal() as portal:
-        assert portal.call(send, *pieces).count(b"done") == answers
+        assert portal.call(send, *chunks).count(b"done") == responses

@@ -134,7 +134,7 @@ class SimulatedUser(threading.Thread):
     def _send(self, chat: ChatPage) -> tuple[str, int]:
         """Ask a question. Return it, and the number of captions expected once it is answered."""
         if chat.page.locator("#phi3-settings").get_by_label("Max tokens").first.input_value() != _MAX_TOKENS:
-            chat.setting("Max tokens", _MAX_TOKENS)
+            chat.set_setting("Max tokens", _MAX_TOKENS)
         question = self._new_question()
         self.asked[question] += 1
         return question, chat.ask(question)

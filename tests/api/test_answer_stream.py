@@ -28,33 +28,33 @@ def test_no_piece_is_lost_and_the_answer_is_last() -> None:
         return [*events, event, await stream.get(60)]
 
     with start_blocking_portal() as portal:
-        *texts, first, again = portal.call(read)
+        *texts, first, second = portal.call(read)
     assert "".join(map(str, texts)) == "".join(f"{number} " for number in range(20_000))
-    assert first is again is _DONE
+    assert first is second is _DONE
 
 
-def test_what_waits_is_read_at_once_and_others_are_served_meanwhile() -> None:
+def test_waiting_text_is_read_at_once_and_the_event_loop_is_not_starved() -> None:
     async def read() -> tuple[str | Answer | None, int]:
-        stream, served = AnswerStream(), 0
+        stream, callbacks = AnswerStream(), 0
         for _ in range(1000):
             stream.put("x")
         text = await stream.get(60)
 
-        def serve() -> None:
-            nonlocal served
-            served += 1
+        def count_callback() -> None:
+            nonlocal callbacks
+            callbacks += 1
 
         for _ in range(10):  # a model that is always ahead of the reader
             stream.put("x")
-            asyncio.get_running_loop().call_soon(serve)
+            asyncio.get_running_loop().call_soon(count_callback)
             await stream.get(60)
-        return text, served
+        return text, callbacks
 
     with start_blocking_portal() as portal:
         assert portal.call(read) == ("x" * 1000, 10)
 
 
-def test_silence_is_told() -> None:
+def test_get_times_out_with_none() -> None:
     async def read() -> object:
         return await AnswerStream().get(0.01)
 

@@ -52,11 +52,11 @@ class SlowModel:
 
 
 @pytest.mark.parametrize("is_stuck", [False, True], ids=["model-stops", "model-is-stuck"])
-def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) -> None:
+def test_answers_in_progress_end_with_one_error_at_shutdown(is_stuck: bool) -> None:
     settings, model = Settings.read({}), SlowModel(is_stuck)
     models, no_store = cast(Models, model), cast(ConversationStore, None)  # nothing is recorded
     answering = Answering(settings, models, model, no_store, Quotas(settings), Metrics())
-    asked = {"model": "m", "store": False, "messages": [{"role": "user", "content": "Tell."}]}
+    fields = {"model": "m", "store": False, "messages": [{"role": "user", "content": "Tell."}]}
 
     with start_blocking_portal() as portal:
         app = create_api(Callers(settings), models, answering)
@@ -65,11 +65,11 @@ def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) 
         async def ask(body: dict[str, Any]) -> httpx.Response:
             return await client.post("/chat/completions", json=body)
 
-        whole, stream = (portal.start_task_soon(ask, {**asked, "stream": stream}) for stream in (False, True))
+        complete, stream = (portal.start_task_soon(ask, {**fields, "stream": stream}) for stream in (False, True))
         for _ in range(2):
             assert model.started.acquire(timeout=60)
         answering.stop_all(0 if is_stuck else 60)
-        answers = [whole.result(60), portal.call(ask, asked)]
+        answers = [complete.result(60), portal.call(ask, fields)]
         events = stream.result(60).text
         model.released.set()
         portal.call(client.aclose)
@@ -83,7 +83,7 @@ def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) 
 
 
 class FailingModel(SlowModel):
-    """Fails, with or without text before."""
+    """Fails, possibly after some text."""
 
     def __init__(self, code: str, text: str = "") -> None:
         super().__init__(is_stuck=False)
@@ -111,7 +111,7 @@ def _post(model: SlowModel, path: str, body: dict[str, Any] | str, **variables: 
 
 
 QUESTIONS = pytest.mark.parametrize(
-    ("path", "asked", "field"),
+    ("path", "fields", "field"),
     [
         ("/chat/completions", {"messages": [{"role": "user", "content": "Too long."}]}, "messages"),
         ("/completions", {"prompt": "Too long."}, "prompt"),
@@ -121,8 +121,8 @@ QUESTIONS = pytest.mark.parametrize(
 
 
 @QUESTIONS
-def test_the_field_of_a_question_that_is_too_long_is_named(path: str, asked: dict[str, Any], field: str) -> None:
-    response = _post(SlowModel(is_stuck=False), path, asked, PHI3_UI_MAX_MESSAGE_CHARACTERS="5")
+def test_the_error_names_the_field_of_an_overlong_question(path: str, fields: dict[str, Any], field: str) -> None:
+    response = _post(SlowModel(is_stuck=False), path, fields, PHI3_UI_MAX_MESSAGE_CHARACTERS="5")
     assert (response.status_code, response.json()["error"]["param"]) == (400, field)
 
 
@@ -160,7 +160,9 @@ def test_an_unknown_field_is_not_repeated_at_full_length() -> None:
 
 @QUESTIONS
 @pytest.mark.parametrize("code", ["", "remote_cut"])
-def test_answers_without_token_counts_use_up_the_day(path: str, asked: dict[str, Any], field: str, code: str) -> None:
+def test_answers_without_token_counts_use_up_the_daily_limit(
+    path: str, fields: dict[str, Any], field: str, code: str
+) -> None:
     settings = Settings.read({"PHI3_UI_TOKENS_PER_DAY": "3"})
     model = FailingModel(code, "Once") if code else SlowModel(is_stuck=False)
     model.released.set()
@@ -171,7 +173,7 @@ def test_answers_without_token_counts_use_up_the_day(path: str, asked: dict[str,
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
         async def ask() -> httpx.Response:
-            return await client.post(path, json={"model": "m", "store": False, **asked})
+            return await client.post(path, json={"model": "m", "store": False, **fields})
 
         first, second = portal.call(ask), portal.call(ask)
         portal.call(client.aclose)
@@ -189,34 +191,34 @@ def test_json_that_cannot_be_parsed_is_refused_with_a_sentence(text: str) -> Non
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("code", ["context_exceeded", "remote_context"])
 def test_a_question_that_exceeds_the_context_is_refused_as_by_openai(
-    path: str, asked: dict[str, Any], field: str, stream: bool, code: str
+    path: str, fields: dict[str, Any], field: str, stream: bool, code: str
 ) -> None:
-    response = _post(FailingModel(code), path, {**asked, "stream": stream})
+    response = _post(FailingModel(code), path, {**fields, "stream": stream})
     error = response.json()["error"]
     sentence = error.pop("message")
-    assert (
-        "prompt is too long" in sentence
-    )  # OpenAI's client passes on only this: LangChain recognises the error by these words,
-    assert "exceeds the context window" in sentence  # and by these in a stream that has started
+    # OpenAI's client passes on only this text. LangChain recognises the error by the first phrase, and in a stream
+    # that has started by the second one.
+    assert "prompt is too long" in sentence
+    assert "exceeds the context window" in sentence
     assert response.status_code == 400
     assert error == {"type": "invalid_request_error", "param": field, "code": "context_length_exceeded"}
 
 
 @pytest.mark.parametrize("code", ["model_crashed", "model_hung", "model_malformed", "interrupted"])
-def test_no_text_is_said_to_be_kept_that_is_not(code: str) -> None:
+def test_errors_do_not_claim_that_unsaved_text_is_kept(code: str) -> None:
     events = _post(FailingModel(code, "Once"), "/completions", {"prompt": "Tell.", "stream": True}).text
     assert f'"code":"{code}"' in events
     assert not re.search("saved|kept", events)
 
 
 @pytest.mark.parametrize(
-    ("path", "asked", "field"),
+    ("path", "fields", "field"),
     [
         ("/chat/completions", {"messages": []}, "messages"),
         ("/completions", {"prompt": ""}, "prompt"),
         ("/responses", {"input": []}, "input"),
     ],
 )
-def test_the_field_of_an_empty_question_is_named(path: str, asked: dict[str, Any], field: str) -> None:
-    response = _post(SlowModel(is_stuck=False), path, asked)
+def test_the_error_names_the_field_of_an_empty_question(path: str, fields: dict[str, Any], field: str) -> None:
+    response = _post(SlowModel(is_stuck=False), path, fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, field)

@@ -18,7 +18,7 @@ from phi3_ui.provision.jobs import JobState
 from phi3_ui.settings import Settings
 from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
 from tests.support.app_server import wait_until
-from tests.support.asgi_client import Client, running
+from tests.support.asgi_client import Client, run_app
 from tests.support.build_cache import create_store
 from tests.support.logins import hash_logins
 from tests.support.trust import approve_models
@@ -51,7 +51,7 @@ def client(home: Path, model: ScriptedModel) -> Iterator[Client]:
         settings = Settings.read(
             {"PHI3_UI_HOME": str(home), "PHI3_UI_API_KEYS": keys, "PHI3_UI_MAX_MESSAGE_CHARACTERS": "1000"}
         )
-        with running(server.create_app, settings) as client:
+        with run_app(server.create_app, settings) as client:
             yield client
 
 
@@ -82,7 +82,9 @@ def test_each_name_of_a_model_is_listed_and_answers(client: Client, model: Scrip
     headers = {"Authorization": f"Bearer {ANNA}"}
 
     listed = client.send("GET", "/v1/models", headers=headers).json()["data"]
-    assert {"id": name, "root": model.model_id}.items() <= next(one for one in listed if one["id"] == name).items()
+    assert {"id": name, "root": model.model_id}.items() <= next(
+        entry for entry in listed if entry["id"] == name
+    ).items()
     assert client.send("GET", f"/v1/models/{name}", headers=headers).json()["id"] == name
 
     model.enqueue(Reply("Hello there.", usage=(7, 3)))
@@ -101,7 +103,7 @@ def test_each_name_of_a_model_is_listed_and_answers(client: Client, model: Scrip
     assert {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}.items() <= body["usage"].items()
 
 
-def test_a_stream_holds_the_same_answer_and_ends_with_its_usage(client: Client, model: ScriptedModel) -> None:
+def test_a_stream_contains_the_answer_and_ends_with_its_usage(client: Client, model: ScriptedModel) -> None:
     model.enqueue(Reply("One two three.", usage=(7, 4)))
     options = {"stream": True, "stream_options": {"include_usage": True}}
     response = send(client, "chat/completions", {"model": "teller", **ASKED, **options})
@@ -116,7 +118,7 @@ def test_a_stream_holds_the_same_answer_and_ends_with_its_usage(client: Client, 
     assert len({chunk["id"] for chunk in (*chunks, last)}) == 1
 
 
-def test_what_is_sent_reaches_the_model(client: Client, model: ScriptedModel) -> None:
+def test_messages_and_parameters_reach_the_model(client: Client, model: ScriptedModel) -> None:
     messages = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "One, "}, {"type": "text", "text": "two?"}]},
@@ -124,12 +126,12 @@ def test_what_is_sent_reaches_the_model(client: Client, model: ScriptedModel) ->
     sampling = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "max_completion_tokens": 50}
     assert send(client, "chat/completions", {"model": "teller", "messages": messages, **sampling}).status_code == 200
 
-    asked = model.requests[-1]
-    assert asked.messages == [
+    request = model.requests[-1]
+    assert request.messages == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "One, two?"},
     ]
-    assert {"temperature": 0.5, "top_p": 0.9, "seed": 3, "max_tokens": 50}.items() <= asked.params.items()
+    assert {"temperature": 0.5, "top_p": 0.9, "seed": 3, "max_tokens": 50}.items() <= request.params.items()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_what_is_sent_reaches_the_model(client: Client, model: ScriptedModel) ->
     ],
     ids=str,
 )
-def test_a_field_that_cannot_be_followed_is_named(client: Client, change: dict[str, Any], param: str) -> None:
+def test_the_error_names_an_unusable_field(client: Client, change: dict[str, Any], param: str) -> None:
     response = send(client, "chat/completions", {"model": "teller", **ASKED, **change})
 
     assert response.status_code == 400
@@ -165,19 +167,19 @@ def test_a_field_that_cannot_be_followed_is_named(client: Client, change: dict[s
     assert error_of(response)["type"] == "invalid_request_error"
 
 
-def test_a_raw_prompt_reaches_only_models_that_take_one(
+def test_a_raw_prompt_reaches_only_models_that_accept_one(
     client: Client, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.enqueue(Reply("Yes.", usage=(5, 2)))
-    asked = {"model": "teller", "prompt": json.dumps([{"role": "user", "content": "Really?"}])}
-    body = send(client, "completions", asked).json()
+    fields = {"model": "teller", "prompt": json.dumps([{"role": "user", "content": "Really?"}])}
+    body = send(client, "completions", fields).json()
     assert (body["object"], body["choices"][0]["text"]) == ("text_completion", "Yes.")
     assert model.requests[-1].messages == [{"role": "user", "content": "Really?"}]
 
     catalogue = client.app.state.services.catalogue
     entry = catalogue.find(model.model_id)
     monkeypatch.setattr(catalogue, "find", lambda _name: replace(entry, contract="chat"))
-    refused = send(client, "completions", asked)
+    refused = send(client, "completions", fields)
     assert (refused.status_code, error_of(refused)["code"]) == (400, "unsupported_model")
 
 
@@ -200,7 +202,7 @@ def test_every_refusal_has_openais_format(client: Client) -> None:
         assert (response.status_code, error_of(response)["code"]) == (status, code)
 
 
-def test_a_method_that_a_route_has_not_names_the_one_it_has(client: Client) -> None:
+def test_an_unsupported_method_is_answered_with_the_allowed_one(client: Client) -> None:
     headers = {"Authorization": f"Bearer {ANNA}"}
     assert client.send("GET", "/v1/chat/completions", headers=headers).headers["Allow"] == "POST"
     assert client.send("PUT", "/v1/models", headers=headers).headers["Allow"] == "GET"
@@ -221,7 +223,9 @@ def test_a_method_that_a_route_has_not_names_the_one_it_has(client: Client) -> N
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_a_body_that_is_no_json_object_is_refused(client: Client, content: bytes, kind: str, code: str | None) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(
+    client: Client, content: bytes, kind: str, code: str | None
+) -> None:
     headers = {"Authorization": f"Bearer {ANNA}", "Content-Type": kind}
     response = client.send("POST", "/v1/chat/completions", content=content, headers=headers)
 
@@ -229,7 +233,7 @@ def test_a_body_that_is_no_json_object_is_refused(client: Client, content: bytes
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_halves_of_characters_are_replaced(client: Client, model: ScriptedModel, stream: bool) -> None:
+def test_lone_surrogates_are_replaced(client: Client, model: ScriptedModel, stream: bool) -> None:
     body = json.dumps(
         {
             "model": "teller",
@@ -244,44 +248,44 @@ def test_halves_of_characters_are_replaced(client: Client, model: ScriptedModel,
 
     assert response.status_code == 200
     assert [message["content"] for message in model.requests[-1].messages] == ["b\ufffd", "a\ufffd"]
-    whole = read_events(response)[-1]["response"] if stream else response.json()
-    assert whole["metadata"] == {"c\ufffd": "\ufffd"}
+    completed = read_events(response)[-1]["response"] if stream else response.json()
+    assert completed["metadata"] == {"c\ufffd": "\ufffd"}
     unknown = client.send("POST", "/v1/responses", content=b'{"\\ud800": 1}', headers=headers)
     assert unknown.status_code == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_fails_is_an_error(client: Client, model: ScriptedModel, stream: bool) -> None:
+def test_a_failed_answer_is_an_error(client: Client, model: ScriptedModel, stream: bool) -> None:
     model.enqueue(Reply("", error="out of memory"), Reply("Half ", error="out of memory"))
-    at_once = send(client, "chat/completions", {"model": "teller", **ASKED, "stream": stream})
-    assert at_once.status_code == 500
-    assert "out of memory" in error_of(at_once)["message"]
+    first = send(client, "chat/completions", {"model": "teller", **ASKED, "stream": stream})
+    assert first.status_code == 500
+    assert "out of memory" in error_of(first)["message"]
 
-    later = send(client, "chat/completions", {"model": "teller", **ASKED, "stream": stream})
+    second = send(client, "chat/completions", {"model": "teller", **ASKED, "stream": stream})
     if stream:
-        *_, text, last = read_events(later)
+        *_, text, last = read_events(second)
         assert text["choices"][0]["delta"]["content"].strip() == "Half"
         assert "out of memory" in last["error"]["message"]
     else:
-        assert later.status_code == 500
+        assert second.status_code == 500
 
 
-def test_a_conversation_is_one_chat_of_the_keys_owner(client: Client, model: ScriptedModel) -> None:
+def test_a_conversation_becomes_one_chat_of_the_keys_owner(client: Client, model: ScriptedModel) -> None:
     history = client.app.state.services.conversations.history
-    before = {chat.id for chat in history.list_conversations("anna")}
+    earlier_ids = {chat.id for chat in history.list_conversations("anna")}
     model.enqueue(Reply("A hole."), Reply("A bird."), Reply("Not recorded."))
     messages = [{"role": "system", "content": "Riddles."}, {"role": "user", "content": "What is dark?"}]
     first = send(client, "chat/completions", {"model": "teller", "messages": messages}).json()
-    answered = [*messages, first["choices"][0]["message"], {"role": "user", "content": "And what sings?"}]
+    follow_up = [*messages, first["choices"][0]["message"], {"role": "user", "content": "And what sings?"}]
     send(
         client,
         "chat/completions",
-        {"model": "teller", "messages": [{k: m[k] for k in ("role", "content")} for m in answered]},
+        {"model": "teller", "messages": [{key: message[key] for key in ("role", "content")} for message in follow_up]},
     )
     send(client, "chat/completions", {"model": "teller", **ASKED}, **{"X-Phi3-Trace": "off"})
     send(client, "chat/completions", {"model": "teller", **ASKED, "store": False})
 
-    (chat,) = [chat for chat in history.list_conversations("anna") if chat.id not in before]
+    (chat,) = [chat for chat in history.list_conversations("anna") if chat.id not in earlier_ids]
     assert chat.title == "What is dark?"
     wait_until(lambda: len(history.load("anna", chat.id).turns) == 2)
     turns = history.load("anna", chat.id).turns
@@ -299,18 +303,18 @@ DEFAULTS = {
     **{"background": False, "service_tier": "default", "temperature": 1.0, "top_logprobs": 0, "top_p": 1.0},
     **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
 }
-"""Fields of a response that programs expect whatever was asked."""
+"""Fields that programs expect in every response."""
 
 
-def test_responses_go_on_with_the_previous_one(client: Client, model: ScriptedModel) -> None:
+def test_a_response_continues_the_previous_one(client: Client, model: ScriptedModel) -> None:
     model.enqueue(Reply("Four."), Reply("Eight."))
     first = send(client, "responses", {"model": "teller", "input": "Two and two?", "instructions": "Count."}).json()
     assert first["status"] == "completed"
     assert first["output"][0]["content"][0]["text"] == "Four."
     assert first["completed_at"] >= first["created_at"]
     assert {name: first[name] for name in DEFAULTS} == DEFAULTS
-    then = {"model": "teller", "input": "Twice that?", "previous_response_id": first["id"], "stream": True}
-    events = read_events(send(client, "responses", then))
+    follow_up = {"model": "teller", "input": "Twice that?", "previous_response_id": first["id"], "stream": True}
+    events = read_events(send(client, "responses", follow_up))
 
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Eight."
@@ -318,26 +322,26 @@ def test_responses_go_on_with_the_previous_one(client: Client, model: ScriptedMo
     assert events[0]["response"]["completed_at"] is None
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Eight."
     assert [message["content"] for message in model.requests[-1].messages] == ["Two and two?", "Four.", "Twice that?"]
-    gone = send(client, "responses", {**then, "previous_response_id": first["id"]}, key=BOB)
-    assert (gone.status_code, error_of(gone)["param"]) == (400, "previous_response_id")
+    refused = send(client, "responses", {**follow_up, "previous_response_id": first["id"]}, key=BOB)
+    assert (refused.status_code, error_of(refused)["param"]) == (400, "previous_response_id")
 
 
 def test_metrics_count_answers_and_tokens(client: Client, model: ScriptedModel) -> None:
-    def read() -> dict[str, float]:
+    def read_metrics() -> dict[str, float]:
         text = client.send("GET", "/metrics", headers={"Authorization": f"Bearer {ANNA}"}).text
         return {
             name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
         }
 
-    before = read()
+    before = read_metrics()
     model.enqueue(Reply("Hello.", usage=(70, 3)))
     send(client, "chat/completions", {"model": "teller", **ASKED})
-    grown = {name: value - before.get(name, 0) for name, value in read().items()}
+    increases = {name: value - before.get(name, 0) for name, value in read_metrics().items()}
 
-    assert grown['phi3_answers_total{model="scripted",outcome="stop"}'] == 1
-    assert grown['phi3_tokens_total{kind="prompt",model="scripted"}'] == 70
-    assert grown['phi3_tokens_total{kind="completion",model="scripted"}'] == 3
-    assert read()["phi3_models_loaded"] == 1
+    assert increases['phi3_answers_total{model="scripted",outcome="stop"}'] == 1
+    assert increases['phi3_tokens_total{kind="prompt",model="scripted"}'] == 70
+    assert increases['phi3_tokens_total{kind="completion",model="scripted"}'] == 3
+    assert read_metrics()["phi3_models_loaded"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Chats of the API are recognised, and use a bounded amount of memory."""
+"""Chats of the API are recognised, and their memory is bounded."""
 
 from collections.abc import Callable
 
@@ -29,13 +29,13 @@ def test_a_chat_is_found_by_its_messages_and_its_response() -> None:
     assert threads.find_response(ANNA, "r2") is None
 
 
-def test_the_last_of_equal_chats_is_found_also_once_the_first_is_forgotten() -> None:
-    threads, again = ChatThreads(limit=2), create("two")
+def test_the_last_of_equal_chats_is_found_even_after_the_first_is_dropped() -> None:
+    threads, last = ChatThreads(limit=2), create("two")
     threads.add(ANNA, create("one"), "r1")
-    threads.add(ANNA, again, "r2")
+    threads.add(ANNA, last, "r2")
     threads.add(ANNA, create("three", "Other"), "r3")
     assert threads.find_response(ANNA, "r1") is None
-    assert threads.find(ANNA, again.messages) is again
+    assert threads.find(ANNA, last.messages) is last
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_large_chats_are_kept_up_to_a_total_size(make: Callable[[str], Thread]) 
     assert kept == list(range(100))[-len(kept) :]
 
 
-def test_who_keeps_most_loses_chats_and_nobody_else() -> None:
+def test_only_the_user_with_the_most_chats_loses_some() -> None:
     threads = ChatThreads(limit=50, max_bytes=1_000_000)
     threads.add(BOB, create("bob"), "r")
     for number in range(100):
@@ -69,7 +69,7 @@ def test_who_keeps_most_loses_chats_and_nobody_else() -> None:
     assert threads.find_response(BOB, "r")
 
 
-def test_two_threads_keep_and_find_without_losing_count() -> None:
+def test_two_threads_add_and_find_without_losing_count() -> None:
     threads = ChatThreads(limit=20)
 
     def work(person: Person) -> None:
@@ -78,6 +78,6 @@ def test_two_threads_keep_and_find_without_losing_count() -> None:
             threads.find_response(person, f"r{number - 1}")
 
     run_together(lambda: work(ANNA), lambda: work(BOB))
-    kept = [one for one in (ANNA, BOB) for number in range(500) if threads.find_response(one, f"r{number}")]
+    kept = [owner for owner in (ANNA, BOB) for number in range(500) if threads.find_response(owner, f"r{number}")]
     assert len(kept) == threads._count == 20
-    assert threads._size == sum(one.size for one in threads._users.values())
+    assert threads._size == sum(user.size for user in threads._users.values())

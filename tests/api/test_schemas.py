@@ -22,7 +22,7 @@ _FORMAT = {"type": "json_object"}
 
 
 @pytest.mark.parametrize(
-    ("schema", "asked", "fields"),
+    ("schema", "body", "fields"),
     [
         (
             ChatCompletionRequest,
@@ -66,13 +66,13 @@ _FORMAT = {"type": "json_object"}
     ],
     ids=["chat completion", "completion", "response"],
 )
-def test_what_would_change_the_answer_is_refused_by_name(
-    schema: type[BaseModel], asked: dict[str, Any], fields: dict[str, Any]
+def test_unsupported_fields_that_would_change_the_answer_are_refused_by_name(
+    schema: type[BaseModel], body: dict[str, Any], fields: dict[str, Any]
 ) -> None:
-    schema.model_validate(asked)
+    schema.model_validate(body)
     for name, value in {**fields, "invented": 1}.items():
         with pytest.raises(ValidationError) as refused:
-            schema.model_validate({**asked, name: value})
+            schema.model_validate({**body, name: value})
         assert [error["loc"] for error in refused.value.errors()] == [(name,)]
 
 

@@ -64,7 +64,7 @@ def count_running(app: Server) -> int:
 def test_openais_client_chats_streams_and_lists(client: "openai.OpenAI", model: ScriptedModel) -> None:
     import openai
 
-    assert [one.id for one in client.models.list()] == ["scripted", model.model_id]
+    assert [listed.id for listed in client.models.list()] == ["scripted", model.model_id]
     gate = model.create_gate()
     model.enqueue(Reply("One ", gate, "two."))
     stream = client.chat.completions.create(
@@ -78,7 +78,7 @@ def test_openais_client_chats_streams_and_lists(client: "openai.OpenAI", model: 
         usage = chunk.usage or usage
         texts += [choice.delta.content or "" for choice in chunk.choices]
         if "".join(texts).strip() == "One":
-            gate.open()  # what comes before it has arrived
+            gate.open()  # the text before the gate has arrived
 
     assert "".join(texts) == "One two."
     assert usage
@@ -94,7 +94,7 @@ def test_openais_client_chats_streams_and_lists(client: "openai.OpenAI", model: 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_caller_that_leaves_stops_the_computation(app: Server, model: ScriptedModel, stream: bool) -> None:
+def test_a_disconnected_caller_stops_the_computation(app: Server, model: ScriptedModel, stream: bool) -> None:
     gate = model.create_gate()
     model.enqueue(Reply("Once ", gate, "upon a time.", endless=True))
     body = {"model": "scripted", "messages": [{"role": "user", "content": "Tell."}], "stream": stream}
@@ -110,20 +110,20 @@ def test_a_caller_that_leaves_stops_the_computation(app: Server, model: Scripted
             with pytest.raises((httpx.HTTPError, RuntimeError)):
                 sent.result()
     wait_until(lambda: count_running(app) == 0)
-    assert not gate.path.exists(), "it ended at the gate"
+    assert not gate.path.exists(), "the answer ended at the gate"
 
 
-def test_fifty_streams_at_once_are_each_whole(client: "openai.OpenAI", model: ScriptedModel, app: Server) -> None:
-    model.enqueue(*(Reply(f"Answer {at}.", question=f"Question {at}?") for at in range(STREAMS)))
+def test_fifty_concurrent_streams_are_each_complete(client: "openai.OpenAI", model: ScriptedModel, app: Server) -> None:
+    model.enqueue(*(Reply(f"Answer {number}.", question=f"Question {number}?") for number in range(STREAMS)))
     gate = threading.Barrier(STREAMS)
 
-    def ask(at: int) -> str:
+    def ask(number: int) -> str:
         gate.wait()
         stream = client.chat.completions.create(
-            model="scripted", messages=[{"role": "user", "content": f"Question {at}?"}], stream=True
+            model="scripted", messages=[{"role": "user", "content": f"Question {number}?"}], stream=True
         )
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
     with ThreadPoolExecutor(STREAMS) as threads:
-        assert list(threads.map(ask, range(STREAMS))) == [f"Answer {at}." for at in range(STREAMS)]
+        assert list(threads.map(ask, range(STREAMS))) == [f"Answer {number}." for number in range(STREAMS)]
     assert count_running(app) == 0

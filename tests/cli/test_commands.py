@@ -1,6 +1,6 @@
-"""The command line on a real store, with a tiny random model under both contracts.
+"""Tests for the command line on a real store, with a tiny random model under both contracts.
 
-Most commands run in this process and share the loaded models; a few run as programs, as from a shell.
+Most commands run in this process and share loaded models; a few run as separate programs, as from a shell.
 """
 
 import json
@@ -49,17 +49,17 @@ def _run_program(home: Path, *arguments: object, **variables: str) -> subprocess
 
 @pytest.fixture(scope="module")
 def home(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder whose store holds both forms of the tiny model, logged by `log`."""
+    """Log both forms of the tiny model with `log`, and return the home folder of their store."""
     create_store(home := tmp_path_factory.mktemp("cli"))
     logged = _run_program(home, "log", "--pipeline", tiny_checkpoint, "--onnx", tiny_onnx, "--name", "tiny")
     assert logged.returncode == 0, logged.stderr
-    assert len(logged.stdout.split()) == 2, "standard output holds only the ids"
+    assert len(logged.stdout.split()) == 2, "standard output contains only the ids"
     assert "Step 2 of 2" in logged.stderr
     return home
 
 
 class _SharedModel(HostedModel):
-    """A model that a command's pool cannot unload, so that it is still loaded for the next command."""
+    """A model that ignores its pool's `unload`, so that the next command can reuse it."""
 
     def unload(self) -> None:
         pass
@@ -70,7 +70,7 @@ class _SharedModel(HostedModel):
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[dict[ModelSpec, _SharedModel]]:
-    """The models that the commands of this module have loaded."""
+    """Yield the models loaded by this module's commands, and unload them at the end."""
     models: dict[ModelSpec, _SharedModel] = {}
     yield models
     for model in models.values():
@@ -79,7 +79,7 @@ def loaded() -> Iterator[dict[ModelSpec, _SharedModel]]:
 
 @dataclass(frozen=True)
 class Commands:
-    """Runs commands on the store of one home folder, in this process."""
+    """Runs commands in this process, on the store of one home folder."""
 
     home: Path
     run_command: RunCommand
@@ -120,7 +120,7 @@ def test_a_logged_model_is_listed_and_found_by_each_of_its_names(commands: Comma
     assert "version 1 @champion" in shown
 
 
-def test_a_model_is_registered_once_and_its_alias_moves(commands: Commands) -> None:
+def test_registering_a_model_again_adds_an_alias_but_no_version(commands: Commands) -> None:
     assert commands.json("register", "tiny-pipeline") == {
         "name": "tiny-pipeline",
         "version": "1",
@@ -139,9 +139,9 @@ def test_the_answer_goes_to_standard_output_and_its_usage_to_standard_error(comm
     _check_answer(plain, commands.json("chat", model, "Hello there", *_GREEDY))
 
 
-def test_the_program_answers_as_the_command_does(home: Path, commands: Commands) -> None:
-    done = _run_program(home, "chat", "tiny-onnx", *_GREEDY, "Hello there")
-    result = CommandResult(done.returncode, done.stdout, done.stderr)
+def test_the_program_gives_the_same_answer_as_the_command_in_process(home: Path, commands: Commands) -> None:
+    completed = _run_program(home, "chat", "tiny-onnx", *_GREEDY, "Hello there")
+    result = CommandResult(completed.returncode, completed.stdout, completed.stderr)
     _check_answer(result, commands.json("chat", "tiny-onnx", "Hello there", *_GREEDY))
 
 
@@ -155,10 +155,10 @@ def _check_answer(plain: CommandResult, answer: dict[str, Any]) -> None:
     assert usage.endswith(" · cut off at max tokens")
 
 
-def test_questions_are_read_line_by_line_as_one_conversation(home: Path, commands: Commands) -> None:
-    done = commands.run("chat", "tiny-onnx", "--json", "--max-tokens", "4", stdin="Hello\n\nAnd then?\n")
+def test_questions_from_standard_input_form_one_conversation(home: Path, commands: Commands) -> None:
+    result = commands.run("chat", "tiny-onnx", "--json", "--max-tokens", "4", stdin="Hello\n\nAnd then?\n")
 
-    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
     assert (first["question"], second["question"]) == ("Hello", "And then?")
     assert second["prompt_tokens"] > first["prompt_tokens"] + 4
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
@@ -184,7 +184,7 @@ def test_ctrl_c_stops_the_answer_and_a_second_one_exits(home: Path) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # As in a terminal: a shell starts background programs with Ctrl-C ignored.
+        # As in a terminal: shells start background programs with SIGINT ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as chat:
         assert chat.stdin
@@ -192,7 +192,7 @@ def test_ctrl_c_stops_the_answer_and_a_second_one_exits(home: Path) -> None:
         assert chat.stderr
         chat.stdin.write("Hello\n")
         chat.stdin.flush()
-        assert chat.stdout.read(1), "it answers"
+        assert chat.stdout.read(1), "the answer does not start"
         chat.send_signal(signal.SIGINT)
         usage = next(line for line in chat.stderr if "tokens" in line)
         assert usage.endswith(" · stopped\n")
@@ -205,17 +205,21 @@ def test_evaluate_writes_a_file_and_a_run(commands: Commands, tmp_path: Path) ->
     questions, output = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     questions.write_text("Hello\nAnd then?\n", encoding="utf-8")
 
-    done = commands.json("evaluate", "tiny-onnx", questions, "--output", output, "--max-tokens", "4", "--seed", "1")
+    evaluation = commands.json(
+        "evaluate", "tiny-onnx", questions, "--output", output, "--max-tokens", "4", "--seed", "1"
+    )
 
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [row["question"] for row in rows] == ["Hello", "And then?"]
     assert {row["completion_tokens"] for row in rows} == {4}
-    assert (done["metrics"]["answers"], done["metrics"]["completion_tokens"]) == (2, 8)
-    assert len(done["run_id"]) == 32
+    assert (evaluation["metrics"]["answers"], evaluation["metrics"]["completion_tokens"]) == (2, 8)
+    assert len(evaluation["run_id"]) == 32
 
 
 @pytest.mark.parametrize("form", ["onnx", "pipeline"])
-def test_the_doctor_relogs_a_model_and_the_damaged_one_is_removed(home: Path, commands: Commands, form: str) -> None:
+def test_the_doctor_relogs_a_model_and_a_damaged_version_can_be_removed(
+    home: Path, commands: Commands, form: str
+) -> None:
     before = commands.json("show", f"tiny-{form}")
     assert commands.json("doctor", f"tiny-{form}")["severity"] == "ok"
 
@@ -225,11 +229,11 @@ def test_the_doctor_relogs_a_model_and_the_damaged_one_is_removed(home: Path, co
     after = commands.json("show", f"tiny-{form}")
     assert after["entry"]["model_id"] == relogged.stdout.strip() != before["entry"]["model_id"]
     assert [(v["version"], v["aliases"]) for v in after["versions"]] == [("2", ["challenger"])]
-    for fact in ("title", "license", "context_length", "signature"):
-        assert after[fact] == before[fact]
+    for key in ("title", "license", "context_length", "signature"):
+        assert after[key] == before[key]
     for param in ("source", "precision"):
         assert after["run"]["params"][param] == before["run"]["params"][param]
-    assert not list((home / "models").rglob("*.*")), "no working files are left"
+    assert not list((home / "models").rglob("*.*")), "working files are left behind"
 
     stored = home / "artifacts" / "models" / after["entry"]["model_id"] / "artifacts"
     next(stored.rglob("tokenizer.json")).unlink()
@@ -258,7 +262,7 @@ def test_the_doctor_relogs_a_model_and_the_damaged_one_is_removed(home: Path, co
         (["log", "--onnx", "not a source"], "neither a folder on this machine nor a Hub id"),
     ],
 )
-def test_an_expected_error_is_one_sentence(commands: Commands, arguments: list[str], sentence: str) -> None:
+def test_an_expected_error_is_reported_in_one_sentence(commands: Commands, arguments: list[str], sentence: str) -> None:
     result = commands.run(*arguments)
 
     assert (result.returncode, result.stdout) == (1, "")
@@ -284,20 +288,20 @@ def test_wrong_usage_exits_with_2(run_command: RunCommand, tmp_path: Path, argum
     assert result.stderr.startswith("Usage: python -m phi3_ui")
 
 
-def test_the_help_names_ranges_and_special_values(run_command: RunCommand, tmp_path: Path) -> None:
+def test_the_help_lists_ranges_and_special_values(run_command: RunCommand, tmp_path: Path) -> None:
     shown = run_command(tmp_path, "chat", "--help").stdout
     assert "Range: ≥ 0. 0: no limit." in shown
     assert "Range: > 0. 1: no penalty." in shown
 
 
-def _find_features_after_the_hint(uri: str) -> StoreFeatures:
+def _find_features_after_hint(uri: str) -> StoreFeatures:
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.join()
     return find_features(uri)
 
 
-def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(
+def test_an_unreachable_store_and_an_unusable_home_are_reported_in_one_sentence(
     run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unreachable = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
@@ -305,10 +309,10 @@ def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert "does not answer" in result.stderr
 
-    # Without the variable, MLflow's client would retry for minutes. The app's default applies, and so does the user's value.
+    # Without the variable, MLflow's client would retry for minutes. The app sets a default unless the user has set a value.
     monkeypatch.setattr(app, "_FIRST_REQUEST", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     monkeypatch.setattr(app, "_HINT_SECONDS", 0.0)
-    monkeypatch.setattr(app, "find_features", _find_features_after_the_hint)
+    monkeypatch.setattr(app, "find_features", _find_features_after_hint)
     result = run_command(tmp_path, "list", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert result.returncode == 1
     hint, error = result.stderr.splitlines()
@@ -328,9 +332,9 @@ def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(
 )
 def test_a_closed_or_full_output_shows_no_traceback(home: Path, target: str, code: int, sentence: str) -> None:
     command = ["bash", "-c", f"{sys.executable} -m phi3_ui list >{target}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
-    assert sentence in done.stderr
+    completed = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False)
+    assert (completed.returncode, "Traceback" in completed.stderr) == (code, False)
+    assert sentence in completed.stderr
 
 
 def test_an_empty_list_names_the_command_that_fills_it(run_command: RunCommand, tmp_path: Path) -> None:
@@ -340,7 +344,7 @@ def test_an_empty_list_names_the_command_that_fills_it(run_command: RunCommand, 
     assert "`python -m phi3_ui setup`" in result.stderr
 
 
-def test_a_declared_template_and_an_empty_question_are_refused(commands: Commands) -> None:
+def test_invalid_templates_and_empty_questions_are_rejected(commands: Commands) -> None:
     result = commands.run("chat", "tiny-onnx", "Hi", "--template", "plain")
     assert (result.returncode, "does not support --template" in result.stderr) == (1, True)
     result = commands.run("chat", "tiny-onnx", " ")

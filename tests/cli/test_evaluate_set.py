@@ -1,4 +1,4 @@
-"""`evaluate --set` on a real store and registry. The models' answers come from tables, so that no process is started."""
+"""Tests for `evaluate --set` on a real store and registry. Answers come from lookup tables: no model process is started."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _GOOD = {"France?": "Paris", "Italy?": "Rome", "Spain?": "Madrid"}
 
 @dataclass
 class Gate:
-    """A store with two versions of the model x, the first of which is the champion, and the prompt set capitals."""
+    """A store with the prompt set capitals and two versions of the model x; version 1 is the champion."""
 
     home: Path
     command: RunCommand
@@ -35,8 +35,8 @@ class Gate:
         return self.command(self.home, "evaluate", *arguments)
 
     def compare(self, *arguments: object) -> CommandResult:
-        named = ("--set", "capitals", "--baseline", "models:/x@champion", "--candidate", "models:/x/2")
-        return self.run(*named, *arguments)
+        options = ("--set", "capitals", "--baseline", "models:/x@champion", "--candidate", "models:/x/2")
+        return self.run(*options, *arguments)
 
     @property
     def champion(self) -> str | None:
@@ -59,7 +59,7 @@ def gate(home: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -
     gate = Gate(home, run_command)
 
     class TablePool:
-        """Serves answers from the tables instead of the models."""
+        """A fake pool whose models answer from lookup tables."""
 
         def __init__(self, *_: object) -> None:
             pass
@@ -84,20 +84,20 @@ def test_a_candidate_that_passes_is_promoted(gate: Gate, tmp_path: Path) -> None
     gate.old.answers["France?"] = "Lyon"
     junit = tmp_path / "junit.xml"
 
-    done = gate.compare("--fail-if", "exact_match < baseline - 0.02", "--promote", "--junit", junit)
+    result = gate.compare("--fail-if", "exact_match < baseline - 0.02", "--promote", "--junit", junit)
 
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert gate.champion == "2"
-    assert "x@champion is now version 2" in done.stdout
-    assert "models:/x/2 has passed" in done.stdout
+    assert "x@champion is now version 2" in result.stdout
+    assert "models:/x/2 has passed" in result.stdout
     assert 'tests="1" failures="0"' in junit.read_text(encoding="utf-8")
 
 
-def test_a_candidate_that_fails_is_not(gate: Gate, tmp_path: Path) -> None:
+def test_a_candidate_that_fails_is_not_promoted(gate: Gate, tmp_path: Path) -> None:
     gate.new.answers["France?"] = "Lyon"
     junit, rows = tmp_path / "junit.xml", tmp_path / "rows.jsonl"
 
-    done = gate.compare(
+    result = gate.compare(
         *("--fail-if", "exact_match < baseline - 0.02", "--fail-if", "p95_first_token > 1.2 * baseline"),
         *(
             "--scorer",
@@ -113,10 +113,10 @@ def test_a_candidate_that_fails_is_not(gate: Gate, tmp_path: Path) -> None:
         ),
     )
 
-    assert done.returncode == 1
-    verdict = json.loads(done.stdout)
+    assert result.returncode == 1
+    verdict = json.loads(result.stdout)
     assert (verdict["passed"], verdict["promoted"], gate.champion) == (False, False, "1")
-    assert [one["failed"] for one in verdict["conditions"]] == [True, False]
+    assert [condition["failed"] for condition in verdict["conditions"]] == [True, False]
     assert 'tests="2" failures="1"' in junit.read_text(encoding="utf-8")
     written = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     assert [(row["model"], row["exact_match"]) for row in written] == [
@@ -124,51 +124,53 @@ def test_a_candidate_that_fails_is_not(gate: Gate, tmp_path: Path) -> None:
         ("models:/x/2", 0.0),
         *[("models:/x/2", 1.0)] * 2,
     ]
-    (run,) = [one for one in verdict["runs"] if one["model"] == "models:/x/2"]
+    (run,) = [entry for entry in verdict["runs"] if entry["model"] == "models:/x/2"]
     stored = MlflowClient(sqlite_uri(gate.home / "mlflow.db")).get_run(run["run_id"])
     assert stored.data.metrics["exact_match"] == verdict["metrics"]["exact_match"] == pytest.approx(2 / 3)
     assert stored.inputs
-    assert [one.model_id for one in stored.inputs.model_inputs] == [run["model_id"]]
+    assert [model.model_id for model in stored.inputs.model_inputs] == [run["model_id"]]
 
 
-def test_an_alias_that_moved_meanwhile_stays(gate: Gate) -> None:
+def test_promotion_fails_if_the_alias_moved_during_the_evaluation(gate: Gate) -> None:
     registry = Registry(sqlite_uri(gate.home / "mlflow.db"))
     gate.new.on_request = lambda _: registry.promote("x", "2", "champion")
 
-    done = gate.compare("--promote")
+    result = gate.compare("--promote")
 
-    assert done.returncode == 1
-    assert "was moved during the evaluation" in done.stderr
+    assert result.returncode == 1
+    assert "was moved during the evaluation" in result.stderr
 
 
-def test_ctrl_c_can_be_resumed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_interrupted_by_ctrl_c_can_be_resumed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    followed = RunningEvaluation.wait_for_change
+    wait_for_change = RunningEvaluation.wait_for_change
     monkeypatch.setattr(RunningEvaluation, "wait_for_change", interrupt)
     interrupted = gate.compare()
     assert interrupted.returncode == 130
     evaluation = interrupted.stderr.split("Evaluation ")[1][:32]
     assert f"evaluate --resume {evaluation}" in interrupted.stderr
-    monkeypatch.setattr(RunningEvaluation, "wait_for_change", followed)
+    monkeypatch.setattr(RunningEvaluation, "wait_for_change", wait_for_change)
 
     resumed = gate.run("--resume", evaluation, "--fail-if", "exact_match < baseline")
     assert (resumed.returncode, "models:/x/2 has passed" in resumed.stdout) == (0, True), resumed.stderr
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("create_options", "sentence"),
     [
         (lambda: ("--fail-if", "nonsense"), "is not a condition"),
         (lambda: ("--fail-if", "none < 1"), "There is no metric none"),
     ],
 )
-def test_invalid_conditions_are_usage_errors(gate: Gate, change: Callable[[], tuple[str, ...]], sentence: str) -> None:
-    done = gate.compare(*change())
+def test_invalid_conditions_are_usage_errors(
+    gate: Gate, create_options: Callable[[], tuple[str, ...]], sentence: str
+) -> None:
+    result = gate.compare(*create_options())
 
-    assert done.returncode == 2
-    assert sentence in done.stderr
+    assert result.returncode == 2
+    assert sentence in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -188,9 +190,9 @@ def test_invalid_conditions_are_usage_errors(gate: Gate, change: Callable[[], tu
     ],
 )
 def test_contradictory_options_are_usage_errors(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
-    done = gate.run(*arguments)
+    result = gate.run(*arguments)
 
-    assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    assert (result.returncode, sentence in result.stderr) == (2, True), result.stderr
 
 
 @pytest.mark.parametrize(
@@ -206,32 +208,32 @@ def test_contradictory_options_are_usage_errors(gate: Gate, arguments: tuple[str
         (("x/2", "--chat", "none.json"), "none.json: No such file"),
     ],
 )
-def test_an_evaluation_that_cannot_start_gives_the_reason(
+def test_an_evaluation_that_cannot_start_reports_the_reason(
     gate: Gate, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    done = gate.run(*arguments)
+    result = gate.run(*arguments)
 
-    assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+    assert (result.returncode, sentence in result.stderr) == (1, True), result.stderr
 
 
 def test_several_models_are_evaluated_without_a_gate(gate: Gate) -> None:
     gate.new.answers["France?"] = "Lyon"
 
-    done = gate.run("x/1", "x/2", "--set", "capitals/1", "--repeats", "2")
+    result = gate.run("x/1", "x/2", "--set", "capitals/1", "--repeats", "2")
 
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("exact_match/low") == 2
-    assert "has passed" not in done.stdout, "without a gate there is no verdict"
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("exact_match/low") == 2
+    assert "has passed" not in result.stdout, "a verdict without a gate"
     assert len(gate.new.requests) == 6
 
 
-def test_a_model_is_asked_with_each_preset(gate: Gate) -> None:
-    done = gate.run("x/2", "--set", "capitals", "--preset", "precise", "--preset", "creative", "--temperature", "0.5")
+def test_a_model_is_evaluated_with_each_preset(gate: Gate) -> None:
+    result = gate.run("x/2", "--set", "capitals", "--preset", "precise", "--preset", "creative", "--temperature", "0.5")
 
-    assert done.returncode == 0, done.stderr
-    assert "x/2 (precise)" in done.stdout
-    asked = {(one.params.temperature, one.params.top_k) for one in gate.new.requests}
-    assert asked == {(0.5, 0), (0.5, 100)}, "an explicit parameter applies to every preset"
+    assert result.returncode == 0, result.stderr
+    assert "x/2 (precise)" in result.stdout
+    params = {(request.params.temperature, request.params.top_k) for request in gate.new.requests}
+    assert params == {(0.5, 0), (0.5, 100)}, "an explicit parameter applies to every preset"
 
 
 def test_a_saved_chat_is_replayed(gate: Gate, tmp_path: Path) -> None:
@@ -244,8 +246,8 @@ def test_a_saved_chat_is_replayed(gate: Gate, tmp_path: Path) -> None:
     ]
     file.write_text(json.dumps(messages), encoding="utf-8")
 
-    done = gate.run("x/2", "--chat", file, "--scorer", "exact_match", "--json")
+    result = gate.run("x/2", "--chat", file, "--scorer", "exact_match", "--json")
 
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["metrics"]["exact_match"] == 0.5
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["metrics"]["exact_match"] == 0.5
     assert [len(request.messages) for request in gate.new.requests] == [1, 3]

@@ -1,4 +1,4 @@
-"""The settings accept what `hash-password` and `create-api-key` print."""
+"""Tests that the settings accept the output of `hash-password` and `create-api-key`."""
 
 from click.testing import CliRunner
 
@@ -10,31 +10,31 @@ from phi3_ui.settings import Settings
 
 
 def test_the_printed_hash_is_accepted_as_a_login() -> None:
-    shown = CliRunner().invoke(hash_password, ["anna"], input="correct horse\n")
+    result = CliRunner().invoke(hash_password, ["anna"], input="correct horse\n")
 
-    assert shown.exit_code == 0
-    logins = dict(Settings.read({"PHI3_UI_LOGINS": shown.stdout.strip()}).logins)
+    assert result.exit_code == 0
+    logins = dict(Settings.read({"PHI3_UI_LOGINS": result.stdout.strip()}).logins)
     assert list(logins) == ["anna"]
     assert Passwords(logins).is_correct("anna", "correct horse")
 
 
 def test_a_short_password_is_refused() -> None:
-    shown = CliRunner().invoke(hash_password, ["anna"], input="short\n")
+    result = CliRunner().invoke(hash_password, ["anna"], input="short\n")
 
-    assert shown.exit_code == 2
-    assert "8 characters" in shown.output
+    assert result.exit_code == 2
+    assert "8 characters" in result.output
 
 
-def test_a_new_key_is_accepted_with_its_printed_line() -> None:
-    created = CliRunner().invoke(create_api_key, ["anna"])
+def test_a_new_key_matches_its_printed_setting() -> None:
+    result = CliRunner().invoke(create_api_key, ["anna"])
 
-    assert created.exit_code == 0
-    keys = ApiKeys(Settings.read({"PHI3_UI_API_KEYS": created.stdout.strip()}).api_keys)
-    assert keys.find_owner(created.stderr.split()[-1], "1.2.3.4") == "anna"
+    assert result.exit_code == 0
+    keys = ApiKeys(Settings.read({"PHI3_UI_API_KEYS": result.stdout.strip()}).api_keys)
+    assert keys.find_owner(result.stderr.split()[-1], "1.2.3.4") == "anna"
 
 
 def test_no_key_is_created_for_an_invalid_name() -> None:
-    refused = CliRunner().invoke(create_api_key, ["an:na"])
+    result = CliRunner().invoke(create_api_key, ["an:na"])
 
-    assert isinstance(refused.exception, UserError)
-    assert refused.stdout == ""
+    assert isinstance(result.exception, UserError)
+    assert result.stdout == ""

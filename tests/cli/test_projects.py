@@ -1,7 +1,7 @@
-"""`mlflow run` with the project's entry points: everything is logged in the run that MLflow created.
+"""Tests for `mlflow run` with the project's entry points: everything is logged in the run that MLflow created.
 
-One is run by the command itself, the others in this process by the function that it calls: the command imports MLflow and its
-server first, which takes four seconds of CPU time.
+One entry point runs through the command itself, the others in this process through the function that it calls: the command
+first imports MLflow and its server, which takes four seconds of CPU time.
 """
 
 import json
@@ -38,7 +38,7 @@ SYSTEM = "You answer in one short sentence."
 
 @dataclass(frozen=True)
 class Project:
-    """The project, run by this environment's MLflow, as in a terminal where the environment is activated."""
+    """Runs entry points with this environment's MLflow, as in a terminal where the environment is activated."""
 
     home: Path
     tracking_uri: str
@@ -48,14 +48,14 @@ class Project:
         code = 0
         mlflow.set_tracking_uri(self.tracking_uri)
         with TemporaryFile() as out, TemporaryFile() as err:
-            with _redirected(out, err), patch.dict(os.environ, self._environment(), clear=True), chdir(self.home):
+            with _redirect_output(out, err), patch.dict(os.environ, self._environment(), clear=True), chdir(self.home):
                 try:
                     mlflow.projects.run(
                         str(ROOT), entry_point, parameters=parameters, experiment_name=EXPERIMENT, env_manager="local"
                     )
                 except ExecutionException:
                     code = 1
-            return subprocess.CompletedProcess([entry_point], code, _read(out), _read(err))
+            return subprocess.CompletedProcess([entry_point], code, _read_text(out), _read_text(err))
 
     def run_in_terminal(self, entry_point: str, **parameters: str) -> subprocess.CompletedProcess[str]:
         """Run an entry point with the command `mlflow run`."""
@@ -76,18 +76,18 @@ class Project:
 
 
 @contextmanager
-def _redirected(out: IO[bytes], err: IO[bytes]) -> Iterator[None]:
-    """In the block, what this process and its children write to standard output and error goes to these files."""
+def _redirect_output(out: IO[bytes], err: IO[bytes]) -> Iterator[None]:
+    """Redirect standard output and error of this process and its children to these files."""
     with ExitStack() as originals:
-        for number, file in ((1, out), (2, err)):
-            original = os.dup(number)
+        for descriptor, file in ((1, out), (2, err)):
+            original = os.dup(descriptor)
             originals.callback(os.close, original)
-            originals.callback(os.dup2, original, number)
-            os.dup2(file.fileno(), number)
+            originals.callback(os.dup2, original, descriptor)
+            os.dup2(file.fileno(), descriptor)
         yield
 
 
-def _read(file: IO[bytes]) -> str:
+def _read_text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode()
 
@@ -103,21 +103,21 @@ def project(tmp_path_factory: pytest.TempPathFactory, weights: Weights) -> Proje
 
 @pytest.fixture(scope="module")
 def logged(project: Project) -> ModelEntry:
-    """The ONNX model of the demo preset, logged by the project."""
-    done = project.run("log_onnx", preset="demo")
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Log the ONNX model of the demo preset through the project, and return its entry."""
+    result = project.run("log_onnx", preset="demo")
+    assert result.returncode == 0, result.stdout + result.stderr
     (entry,) = Catalogue(project.tracking_uri).list_models()
     return entry
 
 
-def test_log_onnx_logs_the_model_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
+def test_log_onnx_logs_the_model_in_the_project_run(project: Project, logged: ModelEntry) -> None:
     client = MlflowClient(project.tracking_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment
     (run,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.project.entryPoint` = 'log_onnx'")
     assert (logged.contract, logged.preset, logged.run_id) == ("prompt", "demo", run.info.run_id)
     assert run.info.status == RunStatus.to_string(RunStatus.FINISHED)
-    # The parameters that MLflow recorded stand beside the values that logging measured.
+    # The run has both the parameters recorded by MLflow and the values measured while logging.
     assert run.data.params["preset"] == "demo"
     assert run.data.params["build_precision"] == "int4"
     assert run.data.params["precision"] == PRESET.onnx_precision
@@ -136,8 +136,8 @@ def test_the_logged_model_loads_and_answers(project: Project, logged: ModelEntry
 def test_log_pipeline_accepts_the_users_own_weights(
     project: Project, logged: ModelEntry, tiny_checkpoint: Path
 ) -> None:
-    done = project.run("log_pipeline", pipeline=str(tiny_checkpoint), name="tiny one")
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = project.run("log_pipeline", pipeline=str(tiny_checkpoint), name="tiny one")
+    assert result.returncode == 0, result.stdout + result.stderr
     run = project.last_run()
     newest = Catalogue(project.tracking_uri).list_models()[0]
     assert (newest.name, newest.contract, newest.run_id) == ("tiny-one-pipeline", "chat", run.info.run_id)
@@ -147,26 +147,26 @@ def test_log_pipeline_accepts_the_users_own_weights(
 
 def test_chat_asks_one_question(project: Project, logged: ModelEntry) -> None:
     values = {"prompt": "What is the capital of France?", "temperature": "0", "max_tokens": "16"}
-    done = project.run_in_terminal("chat", model=f"{logged.name}@champion", system=SYSTEM, **values)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "The capital of France is Paris." in done.stdout.splitlines()
-    assert "28 + 8 tokens" in done.stderr
+    result = project.run_in_terminal("chat", model=f"{logged.name}@champion", system=SYSTEM, **values)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "The capital of France is Paris." in result.stdout.splitlines()
+    assert "28 + 8 tokens" in result.stderr
 
 
-def test_evaluate_logs_answers_and_metrics_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
+def test_evaluate_logs_answers_and_metrics_in_the_project_run(project: Project, logged: ModelEntry) -> None:
     questions = ["What is the capital of France?", "Name a colour."]
     (project.home / "questions.txt").write_text("\n".join(questions), encoding="utf-8")
     values = {"file": "questions.txt", "system": SYSTEM, "temperature": "0", "max_tokens": "8"}
-    done = project.run("evaluate", model=logged.name, **values)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = project.run("evaluate", model=logged.name, **values)
+    assert result.returncode == 0, result.stdout + result.stderr
     run = project.last_run()
     assert run.data.tags["mlflow.project.entryPoint"] == "evaluate"
-    assert run.info.run_id in done.stdout
+    assert run.info.run_id in result.stdout
     assert run.data.metrics["answers"] == 2
     assert run.data.metrics["failures"] == 0
     assert run.data.params["evaluated_model"] == logged.name
     assert run.data.params["file"] == "questions.txt"
-    # Not `load_table`, which looks for the run in the process's default store, whichever store its client uses.
+    # Not `load_table`: it looks for the run in the process's default store, whatever store its client uses.
     file = MlflowClient(project.tracking_uri).download_artifacts(run.info.run_id, "answers.json", str(project.home))
     table = json.loads(Path(file).read_text(encoding="utf-8"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -175,23 +175,23 @@ def test_evaluate_logs_answers_and_metrics_in_the_run_of_the_project(project: Pr
 
 
 def test_a_failed_entry_point_prints_one_sentence_and_fails_the_run(project: Project) -> None:
-    done = project.run("log_pipeline", preset="nonesuch")
-    assert done.returncode != 0
-    assert "There is no preset nonesuch" in done.stderr
+    result = project.run("log_pipeline", preset="nonesuch")
+    assert result.returncode != 0
+    assert "There is no preset nonesuch" in result.stderr
     assert project.last_run().info.status == RunStatus.to_string(RunStatus.FAILED)
 
 
 def test_every_entry_point_is_a_command_with_typed_parameters() -> None:
     document = load_project(str(ROOT))
     assert document.env_config_path == str(ROOT / "python_env.yaml")
-    kinds = {}
+    required = {}
     for name in ("log_pipeline", "log_onnx", "chat", "evaluate"):
         entry_point = document.get_entry_point(name)
         assert {parameter.type for parameter in entry_point.parameters.values()} <= {"string", "float", "path"}
-        kinds[name] = {parameter.name for parameter in entry_point.parameters.values() if parameter.default is None}
+        required[name] = {parameter.name for parameter in entry_point.parameters.values() if parameter.default is None}
         for parameter in entry_point.parameters:
             assert f"{parameter}={{{parameter}}}" in entry_point.command
-    assert kinds == {
+    assert required == {
         "log_pipeline": set(),
         "log_onnx": set(),
         "chat": {"model", "prompt"},
@@ -216,7 +216,9 @@ def test_every_entry_point_is_a_command_with_typed_parameters() -> None:
         ("chat", {"model": "m", "prompt": "-v", "max_tokens": "8"}, ["chat", "--max-tokens=8", "--", "m", "-v"]),
     ],
 )
-def test_parameters_become_a_command(entry_point: str, parameters: dict[str, str], expected: list[str]) -> None:
+def test_parameters_become_command_line_arguments(
+    entry_point: str, parameters: dict[str, str], expected: list[str]
+) -> None:
     assert build_arguments(entry_point, parameters) == expected
 
 

@@ -1,4 +1,4 @@
-"""The turns of a chat share a session, whatever is in them."""
+"""Session and application names: all turns of a chat share a session, whatever their content."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,19 +18,19 @@ def test_all_turns_of_a_chat_have_its_session(system: str, first: str, later: li
 
 
 @given(texts, texts)
-def test_chats_that_begin_otherwise_have_others(one: str, other: str) -> None:
+def test_chats_with_different_first_messages_have_different_sessions(one: str, other: str) -> None:
     sessions = {find_session(ChatRequest((Message("user", text),))) for text in (one, other)}
     assert len(sessions) == len({one, other})
 
 
-def test_a_prompt_that_goes_on_keeps_its_session() -> None:
+def test_an_extended_prompt_keeps_its_session() -> None:
     prompt = "<|user|>\n" + "word " * 100
     sessions = {find_session(ChatRequest((), raw_prompt=text)) for text in (prompt, prompt + "more", "another")}
     assert len(sessions) == 2
 
 
 @given(texts)
-def test_the_model_of_an_application_is_found_by_its_name(model_id: str) -> None:
+def test_the_model_id_is_recovered_from_the_application_name(model_id: str) -> None:
     application = name_application(model_id)
     assert "/" not in application
     assert find_model_id(application) == model_id

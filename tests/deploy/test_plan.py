@@ -1,4 +1,4 @@
-"""Which models are deployed and served, decided without a cluster."""
+"""The rollout plan, tested without a cluster: which models are deployed and served."""
 
 import ast
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.lock import read_pins
 NAME = "phi3@champion"
 
 
-def test_without_names_the_champions_are_served_or_else_the_newest_model() -> None:
+def test_by_default_the_champions_are_served_or_else_the_newest_model() -> None:
     known = {"a@champion": "m-1", "a/1": "m-1", "b@champion": "m-2", "c": "m-3"}
 
     assert choose_wanted([], known, "m-3") == ("a@champion", "b@champion")
@@ -30,7 +30,7 @@ def test_a_name_is_missing_until_its_model_runs() -> None:
     assert make_plan([NAME], {}, set(), {}).missing == (NAME,)
 
 
-def test_a_promoted_name_stands_for_its_old_model_until_the_new_one_runs() -> None:
+def test_a_promoted_name_refers_to_its_old_model_until_the_new_one_runs() -> None:
     promoted = {NAME: "m-2", "phi3/1": "m-1"}
 
     during = make_plan([NAME], promoted, {"m-1"}, {NAME: "m-1"})
@@ -39,8 +39,8 @@ def test_a_promoted_name_stands_for_its_old_model_until_the_new_one_runs() -> No
     assert after == Plan(frozenset({"m-2"}), {NAME: "m-2", "phi3/1": "m-1"}, ())
 
 
-def test_what_runs_goes_on_while_a_name_is_missing() -> None:
-    """After a restart of the rollout in the middle of a promotion."""
+def test_running_models_stay_deployed_while_a_name_is_missing() -> None:
+    """This happens when the rollout restarts during a promotion."""
     assert make_plan([NAME], {NAME: "m-2"}, {"m-1"}, {}).deployed == {"m-1", "m-2"}
 
 
@@ -49,7 +49,7 @@ names = st.sampled_from(["a@champion", "a/1", "b", "m-1"])
 
 
 @given(st.lists(names, unique=True), st.dictionaries(names, ids), st.sets(ids), st.dictionaries(names, ids))
-def test_every_name_stands_for_a_running_model_that_is_kept_if_the_name_is_wanted(
+def test_every_name_refers_to_a_running_model_and_wanted_ones_stay_deployed(
     wanted: list[str], known: dict[str, str], running: set[str], served: dict[str, str]
 ) -> None:
     plan = make_plan(wanted, known, running, served)
@@ -60,7 +60,7 @@ def test_every_name_stands_for_a_running_model_that_is_kept_if_the_name_is_wante
     assert {known[name] for name in wanted if name in known} <= plan.deployed
 
 
-def test_the_manifest_for_kubernetes_names_what_there_is() -> None:
+def test_the_kubernetes_manifest_matches_the_code_and_the_pins() -> None:
     manifest = yaml.safe_load(Path(ROOT, "deploy", "ray", "rayservice.yaml").read_text(encoding="utf-8"))
     cluster = manifest["spec"]["rayClusterConfig"]
     (application,) = yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]
@@ -77,7 +77,7 @@ def test_the_manifest_for_kubernetes_names_what_there_is() -> None:
         assert {name for name in names if name.startswith(("PHI3_UI", "MLFLOW"))} <= known
 
 
-def test_the_page_about_it_lists_every_setting() -> None:
+def test_the_documentation_lists_every_setting() -> None:
     text = Path(ROOT, "docs", "ray.md").read_text(encoding="utf-8")
     for field in RaySettings.model_fields.values():
         if str(field.validation_alias).startswith("PHI3_UI_RAY"):

@@ -1,4 +1,4 @@
-"""The API on Ray Serve: two replicas of a model, on this machine."""
+"""The API on Ray Serve with two replicas of a model on this machine."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ class Cluster:
     client: "openai.OpenAI"
 
     def ask(self, *texts: str) -> str:
-        """The answer after these messages, of the person and of the model in turn."""
+        """Return the answer to these messages, alternately of the user and the assistant."""
         return (
             self.client.chat.completions.create(model=f"{NAME}@champion", messages=chat(*texts))
             .choices[0]
@@ -47,7 +47,7 @@ class Cluster:
     def hold_answer(
         self, model: ScriptedModel, question: str = "Tell me."
     ) -> tuple[Iterator["ChatCompletionChunk"], Gate]:
-        """Ask for an answer of which "Once upon " has arrived and "a time." waits at the gate."""
+        """Request an answer, receive "Once upon ", and return the stream and the gate that holds back "a time."."""
         gate = model.create_gate()
         model.enqueue(Reply("Once upon ", gate, "a time.", question=question))
         stream = iter(
@@ -60,7 +60,7 @@ class Cluster:
 
 
 def join_text(stream: Iterable["ChatCompletionChunk"]) -> str:
-    return "".join(piece.choices[0].delta.content or "" for piece in stream if piece.choices)
+    return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
 
 def chat(*texts: str) -> list["ChatCompletionMessageParam"]:
@@ -89,7 +89,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield Cluster(server, versions, registry, client)
 
 
-def test_a_chat_is_streamed_with_its_usage(cluster: Cluster) -> None:
+def test_an_answer_is_streamed_with_its_usage(cluster: Cluster) -> None:
     import openai
 
     assert {one.id for one in cluster.client.models.list()} == {
@@ -99,7 +99,7 @@ def test_a_chat_is_streamed_with_its_usage(cluster: Cluster) -> None:
         cluster.versions[0].model_id,
     }
     cluster.versions[0].enqueue(Reply("Once upon a time."))
-    pieces = list(
+    chunks = list(
         cluster.client.chat.completions.create(
             model=f"{NAME}@champion",
             messages=chat("Tell me a story."),
@@ -107,28 +107,28 @@ def test_a_chat_is_streamed_with_its_usage(cluster: Cluster) -> None:
             stream_options={"include_usage": True},
         )
     )
-    assert join_text(pieces) == "Once upon a time."
-    assert pieces[-1].usage
-    assert pieces[-1].usage.completion_tokens == 5
+    assert join_text(chunks) == "Once upon a time."
+    assert chunks[-1].usage
+    assert chunks[-1].usage.completion_tokens == 5
     with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
         cluster.client.chat.completions.create(model=f"{NAME}/2", messages=chat("Hello"))
 
 
 def test_the_turns_of_a_chat_go_to_one_replica(cluster: Cluster) -> None:
     model = cluster.versions[0]
-    processes = set[int]()
+    pids = set[int]()
     for number in range(12):
         model.reset()
         texts = [f"Chat {number}"]
         for turn in range(3):
             texts += [cluster.ask(*texts), f"Turn {turn}"]
-        used = {request.pid for request in model.requests}
-        assert len(used) == 1
-        processes |= used
-    assert len(processes) == 2
+        chat_pids = {request.pid for request in model.requests}
+        assert len(chat_pids) == 1
+        pids |= chat_pids
+    assert len(pids) == 2
 
 
-def test_a_caller_who_leaves_stops_the_replica(cluster: Cluster) -> None:
+def test_a_client_disconnect_cancels_the_answer_on_the_replica(cluster: Cluster) -> None:
     model = cluster.versions[0]
     model.enqueue(Reply("on and ", endless=True, seconds_per_token=0.01))
     before = cluster.server.count("phi3_tokens_total")
@@ -137,20 +137,20 @@ def test_a_caller_who_leaves_stops_the_replica(cluster: Cluster) -> None:
     ) as stream:
         next(stream)
     wait_until(lambda: cluster.server.count('phi3_answers_total{model="story-1",outcome="cancelled"}') == 1)
-    # Only the replica knows how many tokens there were: it has ended the answer itself.
+    # Only the replica counts tokens, so it has ended the answer itself.
     assert cluster.server.count("phi3_tokens_total") > before
 
 
-def test_answers_of_a_killed_replica_end_with_an_error_and_others_go_on(cluster: Cluster) -> None:
+def test_answers_of_a_killed_replica_fail_and_others_continue(cluster: Cluster) -> None:
     import openai
 
     model = cluster.versions[0]
     model.reset()
-    held, processes = list[tuple[Iterator["ChatCompletionChunk"], Gate]](), list[int]()
-    while len(set(processes)) < 2:  # one answer on each replica
+    held, pids = list[tuple[Iterator["ChatCompletionChunk"], Gate]](), list[int]()
+    while len(set(pids)) < 2:  # one answer on each replica
         held.append(cluster.hold_answer(model, f"Story {len(held)}"))
-        processes.append(model.requests[-1].pid)
-    killed = processes[0]
+        pids.append(model.requests[-1].pid)
+    killed = pids[0]
     replica = psutil.Process(killed).parent()
     assert replica
     os.kill(replica.pid, signal.SIGKILL)
@@ -160,17 +160,17 @@ def test_answers_of_a_killed_replica_end_with_an_error_and_others_go_on(cluster:
     assert cluster.ask("Story 0", "", "Go on") == "Go on"
     survivor = model.requests[-1].pid
     assert survivor != killed
-    for (stream, gate), process in zip(held, processes, strict=True):
+    for (stream, gate), pid in zip(held, pids, strict=True):
         gate.open()
-        if process != killed:
+        if pid != killed:
             assert join_text(stream) == "a time."
 
 
-def test_promoting_replaces_the_replicas_and_loses_no_answer(cluster: Cluster) -> None:
+def test_a_promotion_replaces_the_replicas_without_losing_an_answer(cluster: Cluster) -> None:
     first, second = cluster.versions
     first.reset()
     stream, gate = cluster.hold_answer(first)
-    process = first.requests[-1].pid
+    pid = first.requests[-1].pid
     cluster.registry.promote(NAME, "2", "champion")
 
     def is_promoted() -> bool:
@@ -181,10 +181,10 @@ def test_promoting_replaces_the_replicas_and_loses_no_answer(cluster: Cluster) -
     wait_until(lambda: f"{NAME}/1" not in {one.id for one in cluster.client.models.list()}, START_SECONDS)
     gate.open()
     assert join_text(stream) == "a time."
-    wait_until(lambda: not psutil.pid_exists(process), START_SECONDS)
+    wait_until(lambda: not psutil.pid_exists(pid), START_SECONDS)
 
 
-def test_at_the_end_answers_under_way_are_completed(cluster: Cluster) -> None:
+def test_a_shutdown_completes_running_answers(cluster: Cluster) -> None:
     model = cluster.versions[1]
     model.reset()
     stream, gate = cluster.hold_answer(model)

@@ -53,39 +53,42 @@ def good() -> TableModel:
 @pytest.fixture
 def bench(tmp_path: Path, good: TableModel) -> Bench:
     bad = TableModel({"France?": "Paris", "Italy?": _REFUSED, "Spain?": "Lisbon"})
-    return open_bench(tmp_path, {"good/1": good, "bad/1": bad, "code/1": TableModel()}, refused=["code/1"])
+    return open_bench(tmp_path, {"good/1": good, "bad/1": bad, "code/1": TableModel()}, untrusted=["code/1"])
 
 
-def test_numbers_in_mlflow_are_those_computed_by_hand(bench: Bench) -> None:
+def test_metrics_in_mlflow_equal_those_computed_by_hand(bench: Bench) -> None:
     running = bench.evaluations.start(_plan("good", "bad"), _RECORDS)
     assert running.wait(60)
 
     client = MlflowClient(bench.location.tracking_uri)
     assert (running.progress.done, running.progress.total, running.progress.error) == (8, 8, None)
-    for run_id, right, failures in zip(running.run_ids, ([1, 1, 0], [1, 0, 0]), (0, 1), strict=True):
+    for run_id, expected, failures in zip(running.run_ids, ([1, 1, 0], [1, 0, 0]), (0, 1), strict=True):
         run = client.get_run(run_id)
         traces = client.search_traces(locations=[bench.location.experiment_id], run_id=run_id)
         scores = {
             trace.info.request_preview: [
-                one.feedback.value for one in trace.info.assessments if one.name == "exact_match"
+                assessment.feedback.value for assessment in trace.info.assessments if assessment.name == "exact_match"
             ]
             for trace in traces
         }
         metrics = run.data.metrics
         assert run.info.status == "FINISHED"
-        assert [*map(scores.get, ("France?", "Italy?", "Spain?", "Say anything."))] == [*([one] for one in right), []]
-        assert metrics["exact_match"] == metrics["exact_match/mean"] == fmean(right)
+        assert [*map(scores.get, ("France?", "Italy?", "Spain?", "Say anything."))] == [
+            *([score] for score in expected),
+            [],
+        ]
+        assert metrics["exact_match"] == metrics["exact_match/mean"] == fmean(expected)
         assert metrics["exact_match/low"] <= metrics["exact_match"] <= metrics["exact_match/high"]
         assert (metrics["answers"], metrics["failures"]) == (4 - failures, failures)
         seconds = [
             float(value) for trace in traces if (value := trace.info.trace_metadata.get("phi3_ui.metrics.seconds"))
         ]
         assert metrics["mean_seconds"] == pytest.approx(fmean(seconds))
-        assert [one.name for one in bench.evaluations.list_evaluations()[0].runs] == ["good", "bad"]
+        assert [run.name for run in bench.evaluations.list_evaluations()[0].runs] == ["good", "bad"]
     assert client.get_run(running.run_ids[0]).data.metrics["similarity"] == pytest.approx((1 + 1 + 0) / 3)
 
 
-def test_a_run_holds_its_report_its_answers_and_its_prompt_set(bench: Bench, tmp_path: Path) -> None:
+def test_a_run_contains_its_report_answers_and_prompt_set(bench: Bench, tmp_path: Path) -> None:
     hostile = (make_record("<script>alert(1)</script>", expected_response="x"), *_RECORDS)
     running = bench.evaluations.start(_plan("good", records=hostile), hostile)
     assert running.wait(60)
@@ -95,13 +98,16 @@ def test_a_run_holds_its_report_its_answers_and_its_prompt_set(bench: Bench, tmp
     table = json.loads(Path(client.download_artifacts(run_id, "answers.json", str(tmp_path))).read_text("utf-8"))
     inputs = client.get_run(run_id).inputs
     assert inputs
-    (used,) = inputs.dataset_inputs
+    (dataset_input,) = inputs.dataset_inputs
     assert "<svg" in report
-    assert "svg { max-width: 100%" in report, "it fits a phone"
+    assert "svg { max-width: 100%" in report, "charts fit a phone's screen"
     assert "&lt;script&gt;" in report
     assert not any(mark in report for mark in ("<script", "http:", "https:", "src="))
-    assert [row[table["columns"].index("question")] for row in table["data"]] == [one.question for one in hostile]
-    assert (used.dataset.name, used.dataset.digest) == ("capitals", _plan("good", records=hostile).set_digest[:32])
+    assert [row[table["columns"].index("question")] for row in table["data"]] == [record.question for record in hostile]
+    assert (dataset_input.dataset.name, dataset_input.dataset.digest) == (
+        "capitals",
+        _plan("good", records=hostile).set_digest[:32],
+    )
 
 
 def test_the_active_experiment_of_the_embedding_program_does_not_matter(
@@ -126,7 +132,7 @@ def test_evaluations_do_not_appear_as_chats(bench: Bench) -> None:
     assert list(TraceSearch(lambda: location).iterate_infos("")) == []
 
 
-def test_a_cancelled_evaluation_is_resumed_where_it_was(bench: Bench, good: TableModel) -> None:
+def test_a_cancelled_evaluation_is_resumed_where_it_stopped(bench: Bench, good: TableModel) -> None:
     plan = _plan("good", "bad")
     started = threading.Event()
 
@@ -144,27 +150,27 @@ def test_a_cancelled_evaluation_is_resumed_where_it_was(bench: Bench, good: Tabl
     assert [client.get_run(run_id).info.status for run_id in running.run_ids] == ["KILLED", "KILLED"]
 
     good.on_request = lambda _: None
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
 
-    assert again.run_ids == running.run_ids
-    assert (again.progress.done, again.progress.error) == (8, None)
+    assert resumed.run_ids == running.run_ids
+    assert (resumed.progress.done, resumed.progress.error) == (8, None)
     assert Counter(good.questions) == {"France?": 1, "Italy?": 1, "Spain?": 2, "Say anything.": 1}  # one was cancelled
     assert bench.evaluations.list_evaluations()[0].is_finished
 
 
 def test_another_process_sees_that_an_evaluation_is_running(bench: Bench, good: TableModel, tmp_path: Path) -> None:
-    other, seen = open_bench(tmp_path, {"good/1": TableModel()}), set[tuple[bool, bool]]()
+    other, observed = open_bench(tmp_path, {"good/1": TableModel()}), set[tuple[bool, bool]]()
 
-    def look(_: object) -> None:
-        (here,), (there,) = bench.evaluations.list_evaluations(), other.evaluations.list_evaluations()
-        seen.add((here.runs_elsewhere, there.runs_elsewhere))
+    def observe(_: object) -> None:
+        (own,), (others,) = bench.evaluations.list_evaluations(), other.evaluations.list_evaluations()
+        observed.add((own.runs_elsewhere, others.runs_elsewhere))
 
-    good.on_request = look
+    good.on_request = observe
     running = bench.evaluations.start(_plan("good"), _RECORDS)
     assert running.wait(60)
 
-    assert seen == {(False, True)}
+    assert observed == {(False, True)}
     assert not other.evaluations.list_evaluations()[0].runs_elsewhere
 
 
@@ -200,22 +206,22 @@ def test_a_model_that_does_not_load_fails_the_evaluation_and_keeps_the_answers(b
     assert running.progress.error.code == "load_failed"
 
     good.answers["Spain?"] = "Madrid"
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
-    assert again.progress.error is None
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
+    assert resumed.progress.error is None
     assert Counter(good.questions)["France?"] == 1
 
 
 def test_an_evaluation_waits_for_a_busy_pool(bench: Bench, good: TableModel) -> None:
     phases, started = list[str](), threading.Event()
 
-    def be_busy_once(_: object) -> None:
+    def fail_once_as_busy(_: object) -> None:
         assert started.wait(60)
         if len(good.requests) == 1:
             raise UserError("too_many_models", count=1)
         phases.append(running.progress.phase)
 
-    good.on_request = be_busy_once
+    good.on_request = fail_once_as_busy
     running = bench.evaluations.start(_plan("good"), _RECORDS[:1])
     started.set()
     assert running.wait(60)
@@ -236,7 +242,7 @@ def test_a_judge_of_the_store_scores_every_answer(tmp_path: Path, good: TableMod
     assert running.wait(60)
 
     answers = bench.evaluations.load_answers(running.run_ids[0])
-    assert [one.scores for one in answers] == [{"judge": 0.0}, {"judge": 1.0}, {"judge": 0.0}, {"judge": 0.0}]
+    assert [answer.scores for answer in answers] == [{"judge": 0.0}, {"judge": 1.0}, {"judge": 0.0}, {"judge": 0.0}]
     assert answers[1].rationales == {"judge": "Yes, it is right."}
     assert "Criterion: It is a capital." in judge.questions[0]
 
@@ -254,7 +260,7 @@ def test_custom_scorers_are_loaded_from_a_file(bench: Bench, tmp_path: Path) -> 
     assert running.wait(60)
 
     answers = bench.evaluations.load_answers(running.run_ids[0])
-    assert [one.scores for one in answers] == [
+    assert [answer.scores for answer in answers] == [
         {"is_short": 1.0, "matches": 1.0},
         {"is_short": 1.0, "matches": 1.0},
         {"is_short": 0.0, "matches": 0.0},
@@ -268,7 +274,7 @@ def test_custom_scorers_are_loaded_from_a_file(bench: Bench, tmp_path: Path) -> 
         bench.evaluations.start(_plan("good", own_scorers=(str(file),)), _RECORDS)
 
 
-def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partly_scored_answers_get_each_score_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state after a kill between two scores of an answer."""
     original = scoring.score_traces
 
@@ -276,20 +282,20 @@ def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.M
         original(*arguments)  # type: ignore[arg-type]
         client = MlflowClient(bench.location.tracking_uri)
         trace = client.search_traces(locations=[bench.location.experiment_id], max_results=1)[0]
-        one = next(one for one in trace.info.assessments if one.feedback)
-        client._tracing_client.delete_assessment(trace.info.trace_id, one.assessment_id)
+        assessment = next(assessment for assessment in trace.info.assessments if assessment.feedback)
+        client._tracing_client.delete_assessment(trace.info.trace_id, assessment.assessment_id)
         raise UserError("store_unreachable", uri="x", detail="killed")
 
     monkeypatch.setattr(scoring, "score_traces", score_and_die)
     running = bench.evaluations.start(_plan("good"), _RECORDS)
     assert running.wait(60)
     monkeypatch.undo()
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
 
     client = MlflowClient(bench.location.tracking_uri)
     for trace in client.search_traces(locations=[bench.location.experiment_id]):
-        names = [one.name for one in trace.info.assessments if one.feedback]
+        names = [assessment.name for assessment in trace.info.assessments if assessment.feedback]
         assert len(names) == len(set(names))
     assert client.get_run(running.run_ids[0]).data.metrics["exact_match/mean"] == pytest.approx(2 / 3)
 
@@ -304,9 +310,9 @@ def test_scorers_that_give_no_or_several_scores_are_called_once(bench: Bench, mo
         calls.append(f"two: {outputs}")
         return [Feedback(name="first", value=True), Feedback(name="second", value=0.5)]
 
-    own = {"nothing": mlflow_scorer(give_nothing), "two": mlflow_scorer(give_two)}
+    scorers_by_name = {"nothing": mlflow_scorer(give_nothing), "two": mlflow_scorer(give_two)}
     for module in (evaluations, work):
-        monkeypatch.setattr(module, "load_own_scorer", lambda text: [own[text]])
+        monkeypatch.setattr(module, "load_own_scorer", lambda text: [scorers_by_name[text]])
     original = scoring.score_traces
 
     def score_and_die(*arguments: object) -> None:
@@ -318,15 +324,15 @@ def test_scorers_that_give_no_or_several_scores_are_called_once(bench: Bench, mo
     assert running.wait(60)
     assert len(calls) == 2 * len(_RECORDS)
     monkeypatch.setattr(scoring, "score_traces", original)
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
 
     assert len(calls) == 2 * len(_RECORDS)
     answers = bench.evaluations.load_answers(running.run_ids[0])
-    assert [one.scores for one in answers] == [{"first": 1.0, "second": 0.5}] * len(_RECORDS)
+    assert [answer.scores for answer in answers] == [{"first": 1.0, "second": 0.5}] * len(_RECORDS)
 
 
-def test_scoring_is_cancelled_between_two_calls_and_resumed_where_it_was(
+def test_scoring_is_cancelled_between_two_calls_and_resumed_where_it_stopped(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_GENAI_EVAL_MAX_WORKERS", "1")
@@ -347,8 +353,8 @@ def test_scoring_is_cancelled_between_two_calls_and_resumed_where_it_was(
     assert len(calls) == 4
     assert bench.evaluations.list_evaluations()[0].runs[0].status == "KILLED"
 
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
     assert sorted(Counter(calls).values()) == [1] * 9
     metrics = bench.evaluations.list_evaluations()[0].runs[0].metrics
     assert [metrics[name] for name in ("length/mean", "contains/mean")] == pytest.approx([2 / 3, 2 / 3])
@@ -368,7 +374,7 @@ bench.evaluations.start(_plan("good"), _RECORDS).wait()
 
 
 @pytest.mark.server
-def test_after_kill_9_answered_requests_are_not_repeated(tmp_path: Path) -> None:
+def test_answered_requests_are_not_repeated_after_sigkill(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], cwd=ROOT, env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
 
@@ -382,7 +388,7 @@ def test_after_kill_9_answered_requests_are_not_repeated(tmp_path: Path) -> None
     assert running.wait(60)
 
     assert model.questions == ["Spain?", "Say anything."]
-    assert [one.answer.text for one in bench.evaluations.load_answers(running.run_ids[0])] == [
-        one.question for one in _RECORDS
+    assert [answer.answer.text for answer in bench.evaluations.load_answers(running.run_ids[0])] == [
+        record.question for record in _RECORDS
     ]
     assert bench.evaluations.list_evaluations()[0].is_finished

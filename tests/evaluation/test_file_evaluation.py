@@ -35,8 +35,8 @@ def _write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_metrics_omit_unknown_values() -> None:
-    known = Answer("m", "a", Usage(10, 4), Timings(0.5, 1.5, 3.0), "stop")
-    rows = [build_row(known), build_row(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
+    complete = Answer("m", "a", Usage(10, 4), Timings(0.5, 1.5, 3.0), "stop")
+    rows = [build_row(complete), build_row(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
     rows.append(build_row(Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))))
 
     metrics = summarize_metrics(rows)
@@ -88,39 +88,39 @@ def evaluation(tiny: TinyStore, tmp_path: Path) -> FileEvaluation:
 def test_a_run_records_answers_metrics_and_parameters(
     tiny: TinyStore, evaluation: FileEvaluation, tmp_path: Path
 ) -> None:
-    done = evaluation.run(Store(tiny.uri), [record.messages for record in read_records(evaluation.file)])
+    result = evaluation.run(Store(tiny.uri), [record.messages for record in read_records(evaluation.file)])
 
     client = MlflowClient(tiny.uri)
-    run = client.get_run(done.run_id)
-    table = json.loads(Path(client.download_artifacts(done.run_id, "answers.json", str(tmp_path))).read_text("utf-8"))
+    run = client.get_run(result.run_id)
+    table = json.loads(Path(client.download_artifacts(result.run_id, "answers.json", str(tmp_path))).read_text("utf-8"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert run.info.status == "FINISHED"
     assert [row["question"] for row in rows] == ["yes", "no"]
     assert [row["answer"] for row in rows] == ["yes", ""]
-    assert run.data.metrics == done.metrics
-    assert (done.metrics["answers"], done.metrics["failures"], done.metrics["total_tokens"]) == (1, 1, 3)
+    assert run.data.metrics == result.metrics
+    assert (result.metrics["answers"], result.metrics["failures"], result.metrics["total_tokens"]) == (1, 1, 3)
     assert run.data.params["evaluated_model_id"] == evaluation.entry.model_id
     assert run.data.params["params.temperature"] == "0.0"
 
 
-def test_the_run_of_an_enclosing_mlflow_run_is_used(
+def test_the_run_in_mlflow_run_id_is_used(
     tiny: TinyStore, evaluation: FileEvaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(tiny.uri)
-    given = client.create_run(Store(tiny.uri).experiment_id()).info.run_id
-    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    run_id = client.create_run(Store(tiny.uri).experiment_id()).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
 
     assert (
-        evaluation.run(Store(tiny.uri), [record.messages for record in read_records(evaluation.file)]).run_id == given
+        evaluation.run(Store(tiny.uri), [record.messages for record in read_records(evaluation.file)]).run_id == run_id
     )
 
 
 def test_a_model_that_does_not_load_fails_the_run_and_keeps_earlier_answers(
     tiny: TinyStore, evaluation: FileEvaluation
 ) -> None:
-    asked = [(Message("user", text),) for text in ("yes", "broken", "yes")]
+    questions = [(Message("user", text),) for text in ("yes", "broken", "yes")]
     with pytest.raises(UserError, match="could not be loaded"):
-        evaluation.run(Store(tiny.uri), asked)
+        evaluation.run(Store(tiny.uri), questions)
 
     client = MlflowClient(tiny.uri)
     run = client.search_runs([Store(tiny.uri).experiment_id()], max_results=1)[0]

@@ -29,7 +29,9 @@ def _answers(scores: Sequence[float], seconds: float = 1.0) -> list[EvaluatedAns
 
 def _decide(candidate: Sequence[EvaluatedAnswer], *conditions: str) -> GateResult:
     baseline = _answers([1.0] * 8 + [0.0] * 2)
-    return decide(("old@champion", "new/2"), [parse_condition(one) for one in conditions], baseline, candidate)
+    return decide(
+        ("old@champion", "new/2"), [parse_condition(condition) for condition in conditions], baseline, candidate
+    )
 
 
 def test_the_gate_passes_and_fails() -> None:
@@ -37,8 +39,11 @@ def test_the_gate_passes_and_fails() -> None:
     passed = _decide(_answers([1.0] * 9 + [0.0]), "exact_match < baseline - 0.02", "p95_first_token > 1.2 * baseline")
     failed = _decide(worse, "exact_match < baseline - 0.02", "p95_first_token > 1.2 * baseline", "failures > 0")
 
-    assert (passed.has_passed, [one.has_failed for one in passed.conditions]) == (True, [False, False])
-    assert (failed.has_passed, [one.has_failed for one in failed.conditions]) == (False, [True, True, False])
+    assert (passed.has_passed, [condition.has_failed for condition in passed.conditions]) == (True, [False, False])
+    assert (failed.has_passed, [condition.has_failed for condition in failed.conditions]) == (
+        False,
+        [True, True, False],
+    )
     change = failed.differences["exact_match"]
     assert (change.questions, change.baseline, change.candidate) == (10, 0.8, 0.2)
     assert change.p_value == pytest.approx(2 * 0.5**6)  # six questions lost, none gained
@@ -55,15 +60,18 @@ def test_a_candidate_without_a_baseline_is_compared_with_numbers() -> None:
         decide(("", "new"), [parse_condition("exact_match < baseline")], [], _answers([1.0]))
 
 
-def test_junit_and_json_agree() -> None:
+def test_junit_and_json_reports_agree() -> None:
     result = _decide(_answers([0.0] * 10), "exact_match < baseline", "mean_seconds > 2")
 
     junit = write_junit(result, "capitals\x00").decode()
     assert '<testsuite name="evaluate capitals\ufffd" tests="2" failures="1">' in junit
     assert (junit.count('<testcase classname="new/2"'), junit.count("<failure ")) == (2, 1)
-    described = describe_result(result)
-    assert (described["passed"], [one["failed"] for one in described["conditions"]]) == (False, [True, False])
-    assert described["comparison"][0]["difference"] == pytest.approx(-0.8)
+    description = describe_result(result)
+    assert (description["passed"], [condition["failed"] for condition in description["conditions"]]) == (
+        False,
+        [True, False],
+    )
+    assert description["comparison"][0]["difference"] == pytest.approx(-0.8)
     assert "new/2 has FAILED" in format_result(result)
 
 

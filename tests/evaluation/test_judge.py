@@ -30,7 +30,7 @@ class Endpoint:
 
     url: str
     status: int = 200
-    said: Any = field(default_factory=lambda: {"choices": [{"message": {"content": "Yes. It is."}}]})
+    response: Any = field(default_factory=lambda: {"choices": [{"message": {"content": "Yes. It is."}}]})
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     encoding: str = "identity"
@@ -47,7 +47,8 @@ def endpoint() -> Iterator[Endpoint]:
             self.send_header("Content-Encoding", served.encoding)
             self.end_headers()
             with contextlib.suppress(OSError):  # the client disconnects from an endless response
-                self.wfile.write(served.said if isinstance(served.said, bytes) else json.dumps(served.said).encode())
+                response = served.response
+                self.wfile.write(response if isinstance(response, bytes) else json.dumps(response).encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -62,10 +63,10 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @pytest.mark.parametrize(
-    ("said", "is_good"), [("Yes, it is.", True), ("**no** – wrong", False), ("I say: NO", False), ("yes/no?", True)]
+    ("text", "is_good"), [("Yes, it is.", True), ("**no** – wrong", False), ("I say: NO", False), ("yes/no?", True)]
 )
-def test_a_judge_begins_with_yes_or_no(said: str, is_good: bool) -> None:
-    assert Judge("j", lambda _: said).judge(_RECORD, "Paris").is_good == is_good
+def test_a_verdict_is_the_first_yes_or_no(text: str, is_good: bool) -> None:
+    assert Judge("j", lambda _: text).judge(_RECORD, "Paris").is_good == is_good
 
 
 def test_a_judge_without_a_verdict_gives_no_score() -> None:
@@ -103,9 +104,9 @@ def test_an_endpoint_judges_and_its_key_is_not_stored(
     assert not any(b"secret-key" in file.read_bytes() for file in files)
 
 
-@pytest.mark.parametrize(("status", "said"), [(500, {}), (302, {}), (200, {"choices": []}), (200, [])])
-def test_a_failing_endpoint_is_reported(endpoint: Endpoint, status: int, said: object) -> None:
-    endpoint.status, endpoint.said = status, said
+@pytest.mark.parametrize(("status", "response"), [(500, {}), (302, {}), (200, {"choices": []}), (200, [])])
+def test_a_failing_endpoint_is_reported(endpoint: Endpoint, status: int, response: object) -> None:
+    endpoint.status, endpoint.response = status, response
 
     with pytest.raises(ScoringError, match="the judge at"):
         judge_with_endpoint(endpoint.url, "big", "", "c").judge(_RECORD, "Paris")
@@ -116,7 +117,7 @@ _YES = {"choices": [{"message": {"content": "Yes."}}]}
 
 
 @pytest.mark.parametrize(
-    ("said", "encoding"),
+    ("response", "encoding"),
     [
         (gzip.compress(json.dumps(_YES).encode()), "gzip"),
         ({**_YES, "more": "x" * 2_000_000}, "identity"),
@@ -125,13 +126,13 @@ _YES = {"choices": [{"message": {"content": "Yes."}}]}
     ],
     ids=["compressed", "large", "values", "depth"],
 )
-def test_a_hostile_endpoint_gives_no_score(endpoint: Endpoint, said: object, encoding: str) -> None:
-    endpoint.said, endpoint.encoding = said, encoding
+def test_a_hostile_endpoint_gives_no_score(endpoint: Endpoint, response: object, encoding: str) -> None:
+    endpoint.response, endpoint.encoding = response, encoding
     with pytest.raises(ScoringError, match="the judge at"):
         judge_with_endpoint(endpoint.url, "big", "", "c").judge(_RECORD, "Paris")
 
 
-def test_a_judge_is_a_model_of_the_store_or_an_address() -> None:
+def test_a_judge_is_a_model_of_the_store_or_a_url() -> None:
     assert plan_judge("", make_entry) is None
     assert plan_judge("m/1", make_entry) == JudgePlan("m/1")
     assert plan_judge(" https://api.example/v1 gpt ", make_entry, "c") == JudgePlan(

@@ -15,21 +15,21 @@ def test_mcnemars_exact_test(lost: int, gained: int, p_value: float) -> None:
     assert compute_mcnemar_p_value(lost, gained) == pytest.approx(p_value)
 
 
-def test_scores_are_compared_question_by_question() -> None:
-    found = compare_scores([1, 0, 0, None, 1], [1, 1, 1, 1, None])
-    assert found
-    assert (found.questions, found.candidate) == (3, 1.0)
-    assert found.baseline == pytest.approx(1 / 3)
-    assert found.difference == pytest.approx(2 / 3)
-    assert found.low <= found.difference <= found.high
-    assert found.p_value == 0.5
+def test_scores_are_compared_per_question() -> None:
+    comparison = compare_scores([1, 0, 0, None, 1], [1, 1, 1, 1, None])
+    assert comparison
+    assert (comparison.questions, comparison.candidate) == (3, 1.0)
+    assert comparison.baseline == pytest.approx(1 / 3)
+    assert comparison.difference == pytest.approx(2 / 3)
+    assert comparison.low <= comparison.difference <= comparison.high
+    assert comparison.p_value == 0.5
 
 
 def test_only_scores_of_0_and_1_get_a_p_value() -> None:
-    found = compare_scores([0.25, 0.5], [0.5, 0.75])
-    assert found
-    assert found.p_value is None
-    assert (found.low, found.high) == (0.25, 0.25)
+    comparison = compare_scores([0.25, 0.5], [0.5, 0.75])
+    assert comparison
+    assert comparison.p_value is None
+    assert (comparison.low, comparison.high) == (0.25, 0.25)
 
 
 def test_without_common_questions_there_is_no_comparison() -> None:
@@ -41,10 +41,10 @@ def test_without_common_questions_there_is_no_comparison() -> None:
 def test_intervals_cover_the_true_difference_at_the_nominal_rate() -> None:
     rng, covered = np.random.default_rng(1), 0
     for _ in range(200):
-        before = rng.normal(0, 1, 80)
-        found = compare_scores(list(before), list(before + rng.normal(0.3, 0.5, 80)))
-        assert found
-        covered += found.low <= 0.3 <= found.high
+        baseline = rng.normal(0, 1, 80)
+        comparison = compare_scores(list(baseline), list(baseline + rng.normal(0.3, 0.5, 80)))
+        assert comparison
+        covered += comparison.low <= 0.3 <= comparison.high
     assert 0.91 <= covered / 200 <= 0.98
 
 

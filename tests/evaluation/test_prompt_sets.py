@@ -41,14 +41,14 @@ def sets(location: ChatLocation) -> Iterator[PromptSets]:
         client.delete_dataset(dataset.dataset_id)
 
 
-def test_a_set_keeps_the_order_of_its_requests_and_holds_each_once(sets: PromptSets) -> None:
+def test_a_set_keeps_the_order_of_its_requests_and_each_only_once(sets: PromptSets) -> None:
     created = sets.create("  two \n words ", [_record(str(number)) for number in range(20)])
     added = sets.add_records(created.id, [_record("new"), _record("3", expected_response="III"), _record("new")])
 
     assert created.name == "two words"
     assert _questions(added) == [*map(str, range(20)), "new"]
     assert added.records[3].expectations == {"expected_response": "III"}
-    assert [one.name for one in sets.list_sets()] == ["two words"]
+    assert [prompt_set.name for prompt_set in sets.list_sets()] == ["two words"]
 
 
 def test_every_version_can_be_loaded_again_by_number(sets: PromptSets) -> None:
@@ -56,15 +56,15 @@ def test_every_version_can_be_loaded_again_by_number(sets: PromptSets) -> None:
     key = first.records[0].key
     second = sets.edit_expectations(first.id, key, {"expected_response": "Paris."})
     third = sets.remove_records(first.id, [key])
-    back = sets.add_records(first.id, [])
+    unchanged = sets.add_records(first.id, [])
 
     assert second.records[0].expectations == {"expected_response": "Paris."}
-    assert [one.version for one in (first, second, third, back)] == [1, 2, 3, 3]
+    assert [prompt_set.version for prompt_set in (first, second, third, unchanged)] == [1, 2, 3, 3]
     assert sets.load("capitals") == third
     assert [sets.load(f"capitals/{number}") for number in (1, 2, 3)] == [first, second, third]
     assert sets.load(first.id, 1).digest == first.digest
     versions = sets.list_versions(first.id)
-    assert [(one.number, one.digest, one.records) for one in versions] == [
+    assert [(version.number, version.digest, version.records) for version in versions] == [
         (3, third.digest, 1),
         (2, second.digest, 2),
         (1, first.digest, 2),
@@ -80,8 +80,8 @@ def test_records_edited_in_mlflow_become_a_version(sets: PromptSets, location: C
     created = sets.create("capitals", [_record("France?")])
     messages = [{"role": "user", "content": "Italy?"}]
     edited = [{"inputs": {"messages": messages}, "expectations": {"expected_response": "Rome"}}]
-    odd = [{"inputs": {"question": "no chat"}}]
-    TracingClient(location.tracking_uri).store.upsert_dataset_records(created.id, [*edited, *odd])
+    invalid = [{"inputs": {"question": "no chat"}}]
+    TracingClient(location.tracking_uri).store.upsert_dataset_records(created.id, [*edited, *invalid])
 
     loaded = sets.load("capitals")
 
@@ -127,9 +127,9 @@ def test_two_users_add_records_concurrently(sets: PromptSets) -> None:
     created = sets.create("shared")
     threads = [
         threading.Thread(
-            target=sets.add_records, args=(created.id, [_record(f"{one} {number}") for number in range(5)])
+            target=sets.add_records, args=(created.id, [_record(f"{user} {number}") for number in range(5)])
         )
-        for one in "ab"
+        for user in "ab"
     ]
     for thread in threads:
         thread.start()
@@ -137,7 +137,7 @@ def test_two_users_add_records_concurrently(sets: PromptSets) -> None:
         thread.join()
 
     assert len(sets.load("shared").records) == 10
-    assert [one.number for one in sets.list_versions(created.id)] == [3, 2, 1]
+    assert [version.number for version in sets.list_versions(created.id)] == [3, 2, 1]
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 101, "bell\a"])

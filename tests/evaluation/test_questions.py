@@ -36,19 +36,19 @@ def _write(folder: Path, name: str, text: str) -> Path:
     ],
 )
 def test_every_file_format_gives_the_same_questions(tmp_path: Path, name: str, text: str) -> None:
-    asked = _read(_write(tmp_path, name, text))
+    requests = _read(_write(tmp_path, name, text))
 
-    assert asked == [(Message("user", "What is 2 + 2?"),), (Message("user", "Și “cât” face 3?"),)]
+    assert requests == [(Message("user", "What is 2 + 2?"),), (Message("user", "Și “cât” face 3?"),)]
 
 
 def test_a_line_may_be_a_conversation_with_its_own_system_prompt(tmp_path: Path) -> None:
     system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
     text = "\n".join(json.dumps(line) for line in [{"messages": [system, user]}, {"prompt": "Bye"}])
 
-    own, given = _read(_write(tmp_path, "q.jsonl", text), system="Be long.")
+    first, second = _read(_write(tmp_path, "q.jsonl", text), system="Be long.")
 
-    assert own == (Message("system", "Be brief."), Message("user", "Hi"))
-    assert given == (Message("system", "Be long."), Message("user", "Bye"))
+    assert first == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert second == (Message("system", "Be long."), Message("user", "Bye"))
 
 
 _SPLITLINES_ONLY = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -65,21 +65,21 @@ def test_lines_end_at_cr_and_lf_only(tmp_path: Path, kind: str, ending: str) -> 
         "csv": ["prompt", *questions],
     }[kind]
 
-    asked = _read(_write(tmp_path, f"q.{kind}", "".join(line + ending for line in lines)))
+    requests = _read(_write(tmp_path, f"q.{kind}", "".join(line + ending for line in lines)))
 
-    assert [message.content for (message,) in asked] == questions
+    assert [message.content for (message,) in requests] == questions
 
 
 @settings(max_examples=30)
 @given(st.lists(st.text(max_size=20).filter(str.strip), min_size=1, max_size=4))
 @example([f"a{char}b" for char in ["\r", "\n", "\r\n", *_SPLITLINES_ONLY, '"', ","]])
 def test_a_csv_file_written_by_python_is_read_back(questions: list[str]) -> None:
-    written = io.StringIO(newline="")
-    csv.writer(written).writerows([["id", "prompt"], *enumerate(questions)])
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([["id", "prompt"], *enumerate(questions)])
     with tempfile.TemporaryDirectory() as folder:
-        asked = _read(_write(Path(folder), "q.csv", written.getvalue()))
+        requests = _read(_write(Path(folder), "q.csv", buffer.getvalue()))
 
-    assert [message.content for (message,) in asked] == questions
+    assert [message.content for (message,) in requests] == questions
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,6 @@ def test_written_records_are_read_back(tmp_path: Path) -> None:
     assert read_records(_write(tmp_path, "again.jsonl", write_records(records))) == records
 
 
-def test_errors_call_an_uploaded_file_by_its_name(tmp_path: Path) -> None:
+def test_errors_name_an_uploaded_file_by_its_original_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^mine\.txt contains no questions"):
         read_records(_write(tmp_path, "upload", ""), name="mine.txt")

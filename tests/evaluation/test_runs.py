@@ -15,7 +15,7 @@ def _run(start_time: Any = 1_700_000_000_000, number: str = "0", **params: str) 
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "invalid",
     [
         _run(number="x"),
         _run(number="9" * 5000),
@@ -26,5 +26,5 @@ def _run(start_time: Any = 1_700_000_000_000, number: str = "0", **params: str) 
         _run(start_time=-(10**18)),
     ],
 )
-def test_a_run_that_is_not_an_evaluation_is_ignored(odd: Run) -> None:
-    assert [run.started_at for run in _parse_runs([odd, _run()])] == [1_700_000_000]
+def test_a_run_that_is_not_an_evaluation_is_ignored(invalid: Run) -> None:
+    assert [run.started_at for run in _parse_runs([invalid, _run()])] == [1_700_000_000]

@@ -68,11 +68,11 @@ def test_scores(spec: str, text: str, expected: object, score: Score) -> None:
     assert _score(spec, text, **({} if expected is None else {"expected_response": expected})) == score
 
 
-def test_a_failed_answer_is_wrong_and_takes_no_time() -> None:
+def test_a_failed_answer_is_wrong_and_has_no_latency() -> None:
     failed = Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))
     specs = ["exact_match", "forbidden_words=a", "similarity", "latency"]
 
-    assert [score_answer(one, failed, {"expected_response": "a"}) for one in parse_scorers(specs)] == [
+    assert [score_answer(scorer, failed, {"expected_response": "a"}) for scorer in parse_scorers(specs)] == [
         False,
         False,
         0.0,
@@ -108,17 +108,17 @@ def test_a_bad_spec_is_refused_with_the_reason(spec: str) -> None:
 
 
 def test_the_names_of_scorers_are_unique() -> None:
-    assert [one.name for one in parse_scorers(["regex=a", "second:regex=b"])] == ["regex", "second"]
+    assert [scorer.name for scorer in parse_scorers(["regex=a", "second:regex=b"])] == ["regex", "second"]
     with pytest.raises(UserError, match="Two scorers are called regex"):
         parse_scorers(["regex=a", "regex=b"])
     assert "exact_match" in SCORER_KINDS
 
 
-def test_a_scorer_without_anything_to_compare_with_is_refused() -> None:
-    scorers, without = parse_scorers(["exact_match"]), [make_record("Hi")]
-    require_expectations(scorers, [*without, make_record("Bye", expected_response="Bye")])
+def test_a_scorer_without_any_expectation_is_refused() -> None:
+    scorers, without_expectation = parse_scorers(["exact_match"]), [make_record("Hi")]
+    require_expectations(scorers, [*without_expectation, make_record("Bye", expected_response="Bye")])
     with pytest.raises(UserError, match="No request in the prompt set has expected_response"):
-        require_expectations(scorers, without)
+        require_expectations(scorers, without_expectation)
 
 
 def test_a_pattern_with_catastrophic_backtracking_times_out() -> None:
@@ -128,7 +128,7 @@ def test_a_pattern_with_catastrophic_backtracking_times_out() -> None:
     assert time.monotonic() - started < 30
 
 
-def test_patterns_of_a_schema_have_the_same_limit() -> None:
+def test_patterns_of_a_schema_have_the_same_timeout() -> None:
     schema = json.dumps({"pattern": "^(.*?,){11}P"})
     assert _score(f"json_schema={schema}", '"x"') is False
     with pytest.raises(ScoringError, match="more than 1 s"):
@@ -160,6 +160,6 @@ def test_similarity_of_any_texts_takes_little_time(text: str, other: str) -> Non
 
 
 @given(st.text(), st.text())
-def test_similarity_is_a_share(text: str, other: str) -> None:
+def test_similarity_is_between_0_and_1(text: str, other: str) -> None:
     assert 0 <= measure_similarity(text, other) <= 1
     assert measure_similarity(text, text) == 1

@@ -30,7 +30,7 @@ def model() -> TableModel:
 @pytest.fixture
 def bench(tmp_path: Path, model: TableModel, monkeypatch: pytest.MonkeyPatch) -> Bench:
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a language model is asked")
+        raise AssertionError("a language model is called")
 
     monkeypatch.setattr(simulator, "invoke_model_without_tracing", refuse)
     monkeypatch.setenv("OPENAI_API_KEY", "as if there were one")
@@ -56,7 +56,7 @@ def test_a_session_is_replayed_with_the_candidates_own_answers(bench: Bench, mod
         ),
     ]
     answers = bench.evaluations.load_answers(running.run_ids[0])
-    assert [one.scores.get("exact_match") for one in answers] == [1.0, 0.0, None, 0.0]
+    assert [answer.scores.get("exact_match") for answer in answers] == [1.0, 0.0, None, 0.0]
     client = MlflowClient(bench.location.tracking_uri)
     traces = client.search_traces(locations=[bench.location.experiment_id])
     assert len(traces) == 4
@@ -81,10 +81,10 @@ def test_a_cancelled_session_is_resumed_within_the_conversation(bench: Bench, mo
     assert running.progress.done == 1
 
     model.on_request = lambda _: None
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
 
-    assert (again.progress.done, again.progress.error) == (3, None)
+    assert (resumed.progress.done, resumed.progress.error) == (3, None)
     assert model.questions == ["Hi", "Your name?", "Your name?", "Bye"]
 
 
@@ -108,12 +108,12 @@ def test_session_level_scorers_are_cancelled_and_resumed(bench: Bench, monkeypat
     started.set()
     assert running.wait(60)
     assert len(calls) == 1
-    again = bench.evaluations.resume(running.id)
-    assert again.wait(60)
+    resumed = bench.evaluations.resume(running.id)
+    assert resumed.wait(60)
 
     assert sorted(calls) == [1, 3]
     answers = bench.evaluations.load_answers(running.run_ids[0])
-    assert [one.scores for one in answers] == [{"turns_in_all": 3.0}, {}, {}, {"turns_in_all": 1.0}]
+    assert [answer.scores for answer in answers] == [{"turns_in_all": 3.0}, {}, {}, {"turns_in_all": 1.0}]
 
 
 def test_a_model_that_does_not_load_ends_the_evaluation(bench: Bench, model: TableModel) -> None:

@@ -20,7 +20,7 @@ from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.export import chat_file, json_stream, zip_members
 from phi3_ui.export.archive import create_archive, to_json, to_markdown
 from phi3_ui.export.chat_file import read_chats
-from tests.support.conversations import conversations, counts, get_refusal, make_talk, texts, without_ids
+from tests.support.conversations import conversations, counts, make_conversation, read_rejection, texts, without_ids
 
 
 @given(conversations(), texts)
@@ -37,19 +37,21 @@ def test_a_json_round_trip_loses_nothing(conversation: Conversation, title: str)
 def test_an_archive_round_trip_keeps_the_order(chats: list[tuple[str, Conversation]]) -> None:
     read = read_chats(create_archive(chats))
 
-    assert [(title, without_ids(one)) for title, one in read] == [(title, without_ids(one)) for title, one in chats]
+    assert [(title, without_ids(conversation)) for title, conversation in read] == [
+        (title, without_ids(conversation)) for title, conversation in chats
+    ]
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text() | counts), texts)
 def test_an_error_of_another_version_is_imported_and_shown(code: str, values: dict[str, str | int], text: str) -> None:
-    talk = Conversation().with_question("one").with_answer(Answer("m", text, error=(code, values)))
+    conversation = Conversation().with_question("one").with_answer(Answer("m", text, error=(code, values)))
 
-    [(_, read)] = read_chats(to_json(talk, "").encode())
+    [(_, read)] = read_chats(to_json(conversation, "").encode())
 
     error = read.turns[0].answer and read.turns[0].answer.error
     assert error
     assert code in SENTENCES or error[0] == "unexpected"
-    assert "Ended: " in to_markdown(talk, "")
+    assert "Ended: " in to_markdown(conversation, "")
 
 
 @pytest.mark.parametrize(
@@ -66,15 +68,15 @@ def test_an_error_of_another_version_is_imported_and_shown(code: str, values: di
     ],
 )
 def test_invalid_content_is_refused(content: bytes, detail: str) -> None:
-    assert detail in get_refusal(content)
+    assert detail in read_rejection(content)
 
 
 def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
-    assert "too deeply" in get_refusal(b"[" * 100_000)
-    assert "too large" in get_refusal(b" " * 20_200_000)
-    assert "chat 1: it contains no messages" in get_refusal(b"[" + b" " * 10_000_000 + b"{}, 1")
-    assert "it is too large" in get_refusal(b'["' + b" " * 22_000_000 + b'"]')
-    assert "more than 1000000 characters" in get_refusal(
+    assert "too deeply" in read_rejection(b"[" * 100_000)
+    assert "too large" in read_rejection(b" " * 20_200_000)
+    assert "chat 1: it contains no messages" in read_rejection(b"[" + b" " * 10_000_000 + b"{}, 1")
+    assert "it is too large" in read_rejection(b'["' + b" " * 22_000_000 + b'"]')
+    assert "more than 1000000 characters" in read_rejection(
         json.dumps([{"role": "user", "content": "a" * 1_000_001}]).encode()
     )
 
@@ -91,7 +93,7 @@ def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
     ids=["model", "error", "system", "prefix", "comment"],
 )
 def test_every_text_of_a_turn_is_limited(turn: Turn) -> None:
-    assert "more than 1000000 characters" in get_refusal(to_json(Conversation((turn,), turn.id), "chat").encode())
+    assert "more than 1000000 characters" in read_rejection(to_json(Conversation((turn,), turn.id), "chat").encode())
 
 
 def test_a_chat_beyond_the_limits_is_skipped_and_the_next_one_is_read() -> None:
@@ -99,9 +101,11 @@ def test_a_chat_beyond_the_limits_is_skipped_and_the_next_one_is_read() -> None:
     dense, deep = b"[" + b"{}," * 100_000 + b"{}]", b"[" * 200 + b"]" * 200
     chat = b'{"messages": [{"role": "user", "content": "Hi"}], "x": %s}'
     refused = list[str]()
-    [(title, _)] = read_chats(b"[" + b",".join(chat % x for x in (dense, deep, b"1e999", b"1")) + b"]", refused.append)
+    [(title, _)] = read_chats(
+        b"[" + b",".join(chat % value for value in (dense, deep, b"1e999", b"1")) + b"]", refused.append
+    )
     assert title == "Hi"
-    assert [one.partition(": ")[2] for one in refused] == [
+    assert [reason.partition(": ")[2] for reason in refused] == [
         "it is too large",
         "it is nested too deeply",
         "it contains a number that is too large",
@@ -131,37 +135,39 @@ def test_a_chat_beyond_the_limits_is_skipped_and_the_next_one_is_read() -> None:
         ),
     ],
 )
-def test_our_json_is_refused_where_it_is_invalid(path: tuple[str | int, ...], value: Any, detail: str) -> None:
-    whole = at = json.loads(to_json(make_talk(), "t"))
+def test_an_invalid_field_of_our_json_is_named(path: tuple[str | int, ...], value: Any, detail: str) -> None:
+    data = parent = json.loads(to_json(make_conversation(), "t"))
     for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = value
+        parent = parent[key]
+    parent[path[-1]] = value
 
-    assert detail in get_refusal(json.dumps(whole).encode())
+    assert detail in read_rejection(json.dumps(data).encode())
 
 
 def test_format_1_and_the_field_names_of_earlier_versions_are_read() -> None:
-    talk = make_talk()
-    first = replace(talk.tree[1], answer=Answer("phi", "I", context=ContextUsage(10, 100, 1, 50)))
-    talk = replace(talk, tree=(talk.tree[0], first, *talk.tree[2:]))
-    whole = json.loads(to_json(talk, "t"))
-    whole["phi3_ui"]["format"] = 1
-    for turn in whole["phi3_ui"]["turns"]:
+    conversation = make_conversation()
+    first = replace(conversation.tree[1], answer=Answer("phi", "I", context=ContextUsage(10, 100, 1, 50)))
+    conversation = replace(conversation, tree=(conversation.tree[0], first, *conversation.tree[2:]))
+    data = json.loads(to_json(conversation, "t"))
+    data["phi3_ui"]["format"] = 1
+    for turn in data["phi3_ui"]["turns"]:
         turn["asked"] = turn.pop("request")
         turn["asked"]["at"] = turn["asked"].pop("asked_at")
         if turn["answer"] and turn["answer"]["context"]:
             turn["answer"]["context"]["left_out"] = turn["answer"]["context"].pop("omitted_turns")
 
-    [(title, read)] = read_chats(json.dumps(whole).encode())
+    [(title, read)] = read_chats(json.dumps(data).encode())
 
-    assert (title, without_ids(read)) == ("t", without_ids(talk))
+    assert (title, without_ids(read)) == ("t", without_ids(conversation))
 
 
 def test_cycles_and_duplicate_turns_are_refused() -> None:
-    one, two = Turn("1", id="a", parent="b"), Turn("2", id="b", parent="a")
+    first, second = Turn("1", id="a", parent="b"), Turn("2", id="b", parent="a")
 
-    assert "its parent does not precede it" in get_refusal(to_json(Conversation((one, two)), "").encode())
-    assert "is a duplicate" in get_refusal(to_json(Conversation((Turn("1", id="a"), Turn("2", id="a"))), "").encode())
+    assert "its parent does not precede it" in read_rejection(to_json(Conversation((first, second)), "").encode())
+    assert "is a duplicate" in read_rejection(
+        to_json(Conversation((Turn("1", id="a"), Turn("2", id="a"))), "").encode()
+    )
 
 
 def test_an_empty_id_is_valid() -> None:
@@ -171,32 +177,32 @@ def test_an_empty_id_is_valid() -> None:
 
 
 def test_lone_surrogates_are_replaced() -> None:
-    talk = Conversation().with_question("a\ud800").with_answer(Answer("m", "\udc00"))
+    conversation = Conversation().with_question("a\ud800").with_answer(Answer("m", "\udc00"))
 
-    assert "\na?\n" in to_markdown(talk, "\ud800")
-    assert read_chats(create_archive([("t\ud800", talk)]))[0][1].turns[0].question == "a?"
+    assert "\na?\n" in to_markdown(conversation, "\ud800")
+    assert read_chats(create_archive([("t\ud800", conversation)]))[0][1].turns[0].question == "a?"
     assert read_chats(b'[{"role": "user", "content": "\\ud83d\\ude00 \\ud83d"}]')[0][0] == "\U0001f600 ?"
 
 
-def _zip(files: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", packing) as opened:
+def _zip(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in files.items():
-            opened.writestr(name, content)
-    return packed.getvalue()
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 def test_only_the_json_files_of_a_zip_are_read() -> None:
-    chat = to_json(make_talk(), "t").encode()
+    chat = to_json(make_conversation(), "t").encode()
 
     read = read_chats(_zip({"__MACOSX/._a.json": b"x", "a/": b"", "a/b.JSON": chat, "a.md": b"x"}))
 
     assert [title for title, _ in read] == ["t"]
-    assert get_refusal(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not valid JSON from here on"
+    assert read_rejection(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not valid JSON from here on"
 
 
-def test_a_list_is_read_chat_by_chat_up_to_where_it_is_damaged() -> None:
-    chats = [json.loads(to_json(make_talk(), f"{title} é😀")) for title in ("a", "b" * 3000, "c")]
+def test_a_list_is_read_chat_by_chat_up_to_the_damage() -> None:
+    chats = [json.loads(to_json(make_conversation(), f"{title} é😀")) for title in ("a", "b" * 3000, "c")]
     content = json.dumps(chats, ensure_ascii=False, indent=1).encode()
     expected = [chat["title"] for chat in chats]
     assert [title for title, _ in read_chats(content)] == expected
@@ -215,13 +221,13 @@ def test_a_list_is_read_chat_by_chat_up_to_where_it_is_damaged() -> None:
     st.integers(1, 20),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
 )
-def test_the_elements_of_a_list_are_those_that_a_parser_finds(value: list[object], step: int, encoding: str) -> None:
+def test_streamed_list_elements_equal_those_of_the_json_module(value: list[object], step: int, encoding: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "_CHUNK", step)
         for text in (json.dumps(value), json.dumps(value, indent=1), json.dumps(value, ensure_ascii=False)):
             *elements, end = json_stream.iterate_elements(io.BytesIO(text.encode(encoding, errors="replace")))
             assert end.ends_list
-            assert [one.value for one in elements] == value
+            assert [element.value for element in elements] == value
 
 
 @given(
@@ -238,52 +244,52 @@ def test_lone_surrogates_become_question_marks(pieces: list[str], step: int) -> 
 
 
 def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    chat = to_json(make_talk(), "t").encode()
-    locked = bytearray(_zip({"a.json": chat}))
-    locked[locked.index(b"PK\1\2") + 8] |= 1
+    chat = to_json(make_conversation(), "t").encode()
+    encrypted = bytearray(_zip({"a.json": chat}))
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
 
-    assert "encrypted" in get_refusal(bytes(locked))
-    assert "not compressed with deflate" in get_refusal(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
+    assert "encrypted" in read_rejection(bytes(encrypted))
+    assert "not compressed with deflate" in read_rejection(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
     bomb = _zip({"a.json": b" " * 20_000_000})
     assert len(bomb) < 30_000
-    assert "a.json is too large when uncompressed" in get_refusal(bomb)
+    assert "a.json is too large when uncompressed" in read_rejection(bomb)
     size = bomb.index((20_000_000).to_bytes(4, "little"), bomb.index(b"PK\1\2"))
-    lying = bomb[:size] + (100).to_bytes(4, "little") + bomb[size + 4 :]
-    assert "damaged" in get_refusal(lying) or "too much" in get_refusal(lying)
+    understated = bomb[:size] + (100).to_bytes(4, "little") + bomb[size + 4 :]
+    assert "damaged" in read_rejection(understated) or "too much" in read_rejection(understated)
     monkeypatch.setattr(zip_members, "MAX_UNPACKED", 2 * len(chat) + 500)
-    assert "c.json is too large when uncompressed" in get_refusal(
+    assert "c.json is too large when uncompressed" in read_rejection(
         _zip({"a.json": chat, "b.json": chat, "c.json": chat})
     )
     monkeypatch.setattr(zip_members, "MAX_FILES", 1)
-    assert "more than 1 chats" in get_refusal(_zip({"a.json": chat, "b.json": chat}))
+    assert "more than 1 chats" in read_rejection(_zip({"a.json": chat, "b.json": chat}))
     monkeypatch.setattr(zip_members, "_MAX_ENTRIES", 4)
-    assert "too large" in get_refusal(_zip({str(number): b"" for number in range(5)}))
+    assert "too large" in read_rejection(_zip({str(number): b"" for number in range(5)}))
 
 
 def test_chats_and_questions_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    chats = json.dumps([json.loads(to_json(make_talk(), title)) for title in ("a", "b", "c")]).encode()
+    chats = json.dumps([json.loads(to_json(make_conversation(), title)) for title in ("a", "b", "c")]).encode()
     refused = list[str]()
     monkeypatch.setattr(chat_file, "MAX_CHATS", 2)
     assert len(read_chats(chats, refused.append)) == 2
-    monkeypatch.setattr(chat_file, "MAX_TURNS", len(make_talk().tree))
+    monkeypatch.setattr(chat_file, "MAX_TURNS", len(make_conversation().tree))
     assert len(read_chats(chats, refused.append)) == 1
-    assert [one.rpartition(": ")[2] for one in refused] == [
+    assert [reason.rpartition(": ")[2] for reason in refused] == [
         "the file contains more than 2 chats; the rest is left out",
-        f"there are more than {len(make_talk().tree)} questions; the rest is left out",
+        f"there are more than {len(make_conversation().tree)} questions; the rest is left out",
     ]
 
 
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
-    whole = data.draw(st.sampled_from([_ARCHIVE, to_json(make_talk(), "t").encode()]))
+    content = data.draw(st.sampled_from([_ARCHIVE, to_json(make_conversation(), "t").encode()]))
     for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(whole) - 1))
-        whole = whole[:at] + data.draw(st.binary(max_size=2)) + whole[at + data.draw(st.integers(0, 2)) :]
+        index = data.draw(st.integers(0, len(content) - 1))
+        content = content[:index] + data.draw(st.binary(max_size=2)) + content[index + data.draw(st.integers(0, 2)) :]
     with suppress(UserError):
-        read_chats(whole)
+        read_chats(content)
 
 
-_ARCHIVE = create_archive([("t", make_talk()), ("t", make_talk())])
+_ARCHIVE = create_archive([("t", make_conversation()), ("t", make_conversation())])
 _titles = st.text(max_size=30) | st.sampled_from(
     [
         "",
@@ -309,8 +315,8 @@ _titles = st.text(max_size=30) | st.sampled_from(
 
 @given(st.lists(_titles, max_size=12))
 def test_file_names_are_safe_and_unique(titles: list[str]) -> None:
-    with zipfile.ZipFile(io.BytesIO(create_archive((title, Conversation()) for title in titles))) as packed:
-        names = packed.namelist()
+    with zipfile.ZipFile(io.BytesIO(create_archive((title, Conversation()) for title in titles))) as archive:
+        names = archive.namelist()
 
     assert [name.rpartition(".")[2] for name in names] == ["json", "md"] * len(titles)
     for name in names:

@@ -9,7 +9,7 @@ from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import Usage
 from phi3_ui.export.archive import to_json
 from phi3_ui.export.chat_file import read_chats
-from tests.support.conversations import get_refusal, make_talk, without_ids
+from tests.support.conversations import make_conversation, read_rejection, without_ids
 
 
 def _read(value: Any) -> Conversation:
@@ -17,7 +17,7 @@ def _read(value: Any) -> Conversation:
 
 
 def test_the_messages_are_the_shown_branch_in_openai_format() -> None:
-    failed = make_talk().with_answer(Answer("phi", "", error=("no_model", {})))
+    failed = make_conversation().with_answer(Answer("phi", "", error=("no_model", {})))
     usage = {
         "prompt_tokens": 37,
         "completion_tokens": 5,
@@ -34,8 +34,8 @@ def test_the_messages_are_the_shown_branch_in_openai_format() -> None:
 
 
 def test_openai_messages_are_read_with_model_usage_and_finish_reason() -> None:
-    whole = json.loads(to_json(make_talk(), "t"))
-    read = _read({"messages": whole["messages"]})
+    data = json.loads(to_json(make_conversation(), "t"))
+    read = _read({"messages": data["messages"]})
 
     assert [turn.question for turn in read.turns] == ["uno", "two"]
     assert read.turns[0].answer == Answer("phi", "I", Usage(37, 5, 12), finish_reason="length")
@@ -44,7 +44,7 @@ def test_openai_messages_are_read_with_model_usage_and_finish_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "turns"),
+    ("contents", "turns"),
     [
         ([("user", "a"), ("user", "b"), ("assistant", "B")], [("", "a", None), ("", "b", "B")]),
         ([("assistant", "A"), ("assistant", "B")], [("", "", "A"), ("", "", "B")]),
@@ -59,15 +59,16 @@ def test_openai_messages_are_read_with_model_usage_and_finish_reason() -> None:
     ],
 )
 def test_messages_in_any_order_become_turns(
-    said: list[tuple[str, Any]], turns: list[tuple[str, str, str | None]]
+    contents: list[tuple[str, Any]], turns: list[tuple[str, str, str | None]]
 ) -> None:
-    messages = [{"role": role, "content": content} for role, content in said]
+    messages = [{"role": role, "content": content} for role, content in contents]
 
     read = _read(messages)
 
     assert read.turns == read.tree
     shown = [
-        (one.request.system if one.request else "", one.question, one.answer and one.answer.text) for one in read.turns
+        (turn.request.system if turn.request else "", turn.question, turn.answer and turn.answer.text)
+        for turn in read.turns
     ]
     assert shown == turns
     assert without_ids(_read({"messages": messages, "title": 5})).leaf == without_ids(read).leaf
@@ -103,10 +104,10 @@ def _message(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_anything_but_a_chat_is_refused_with_the_reason(value: Any, detail: str) -> None:
-    assert detail in get_refusal(json.dumps(value).encode())
+    assert detail in read_rejection(json.dumps(value).encode())
 
 
 def test_a_long_system_prompt_is_not_copied_into_many_turns() -> None:
     messages = [{"role": "system", "content": "s" * 1_000_000}, *[{"role": "user", "content": ""}] * 51]
 
-    assert "system prompt" in get_refusal(json.dumps(messages).encode())
+    assert "system prompt" in read_rejection(json.dumps(messages).encode())

@@ -1,4 +1,4 @@
-"""Reproduction programs: their constants are what was sent, and no text becomes code."""
+"""Reproduction programs: their constants equal what was sent, and no text becomes code."""
 
 import ast
 import platform
@@ -53,7 +53,7 @@ MODELS = {
 }
 
 
-def talk(
+def create_conversation(
     *turns: tuple[str, str],
     system: str = "",
     params: GenerationParams = GREEDY,
@@ -71,21 +71,23 @@ def talk(
     return conversation
 
 
-def program(conversation: Conversation, model: ModelDeclaration = OURS, uri: str = "sqlite:///some/mlflow.db") -> str:
+def create_program(
+    conversation: Conversation, model: ModelDeclaration = OURS, uri: str = "sqlite:///some/mlflow.db"
+) -> str:
     assert conversation.leaf
     return render_program(conversation, conversation.leaf, model, uri)
 
 
-def values(source: str) -> dict[str, Any]:
+def read_constants(source: str) -> dict[str, Any]:
     """Return a program's constants by name."""
-    found = {}
+    constants = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
-            found[node.targets[0].id] = ast.literal_eval(node.value)
-    return found
+            constants[node.targets[0].id] = ast.literal_eval(node.value)
+    return constants
 
 
-def shape(source: str) -> str:
+def dump_without_constants(source: str) -> str:
     """Return a program's syntax tree without comments and constants."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -96,34 +98,38 @@ def shape(source: str) -> str:
 
 _QUOTES = ['"', "'", '"""', "'''", "\\", "{", "}", "{{ x }}", "#", "\\N{BULLET}", "import os", ")\nimport os\n("]
 _INVISIBLE = ["\n", "\r", "\0", "\x0c", "\x85", "\u2028", "\u202e", "\u2063", "\ud83d", "\ude00"]
-_nasty = st.sampled_from([*_QUOTES, *_INVISIBLE, *SPECIAL, "<|im_end|>", "😀", " ", "coding: utf-7"])
-_texts = st.lists(_nasty | st.text(max_size=8), max_size=30).map("".join)
-_some = _texts.filter(bool)
+_hostile_texts = st.sampled_from([*_QUOTES, *_INVISIBLE, *SPECIAL, "<|im_end|>", "😀", " ", "coding: utf-7"])
+_texts = st.lists(_hostile_texts | st.text(max_size=8), max_size=30).map("".join)
+_nonempty_texts = _texts.filter(bool)
 
 
 @pytest.mark.parametrize("kind", MODELS)
 @settings(max_examples=25)
-@given(system=_some, question=_texts, text=_some, name=_texts, stop=_some, uri=_texts)
+@given(system=_nonempty_texts, question=_texts, text=_nonempty_texts, name=_texts, stop=_nonempty_texts, uri=_texts)
 def test_no_text_becomes_code(kind: str, system: str, question: str, text: str, name: str, stop: str, uri: str) -> None:
     system, uri = f"s{system}", f"sqlite:///{uri.replace('@', '').replace('=', '')}"
-    made = talk((question, text), ("And?", text), system=system, name=name, params=replace(SEEDED, stop=(stop,)))
-    plain = talk(("q", "a"), ("And?", "a"), system="s", params=replace(SEEDED, stop=("stop",)))
+    conversation = create_conversation(
+        (question, text), ("And?", text), system=system, name=name, params=replace(SEEDED, stop=(stop,))
+    )
+    plain = create_conversation(("q", "a"), ("And?", "a"), system="s", params=replace(SEEDED, stop=("stop",)))
 
-    source = program(made, MODELS[kind], uri)
+    source = create_program(conversation, MODELS[kind], uri)
 
-    assert shape(source) == shape(program(plain, MODELS[kind]))
-    assert ast.dump(ast.parse(source.encode("utf-8"))) == ast.dump(ast.parse(source)), "as Python reads a file"
-    found = values(source)
-    given_ = found["PARAMS"]["stop"] if kind == "ours" else found["STOP"][:1]
-    assert given_ == [stop]
+    assert dump_without_constants(source) == dump_without_constants(create_program(plain, MODELS[kind]))
+    assert ast.dump(ast.parse(source.encode("utf-8"))) == ast.dump(ast.parse(source)), (
+        "Python decodes the file to the same source"
+    )
+    constants = read_constants(source)
+    stop_strings = constants["PARAMS"]["stop"] if kind == "ours" else constants["STOP"][:1]
+    assert stop_strings == [stop]
     if kind in ("unknown tokens", "chat model", "chat agent"):
-        assert [message["content"] for message in found["DATA"]["messages"]] == [system, question, text, "And?"]
+        assert [message["content"] for message in constants["DATA"]["messages"]] == [system, question, text, "And?"]
     assert ast.literal_eval(source.split("mlflow.set_tracking_uri(")[1].split(")\nmodel = ")[0]) == uri
 
 
-@given(system=_texts, question=_texts, text=_some)
+@given(system=_texts, question=_texts, text=_nonempty_texts)
 def test_the_program_contains_the_rendered_prompt(system: str, question: str, text: str) -> None:
-    made = talk((question, text), (text, "end"), system=system)
+    conversation = create_conversation((question, text), (text, "end"), system=system)
     messages = [
         *([Message("system", system)] if system.strip() else []),
         Message("user", question),
@@ -131,7 +137,7 @@ def test_the_program_contains_the_rendered_prompt(system: str, question: str, te
         Message("user", text),
     ]
 
-    assert values(program(made)) == {
+    assert read_constants(create_program(conversation)) == {
         "MODEL": "models:/m-1",
         "DATA": {"prompt": PromptFormat(PHI3, SPECIAL).render(messages)},
         "PARAMS": {"max_tokens": 9, "temperature": 0.0},
@@ -139,17 +145,19 @@ def test_the_program_contains_the_rendered_prompt(system: str, question: str, te
 
 
 def test_control_tokens_in_messages_are_neutralised() -> None:
-    assert values(program(talk(("say <|end|>", "no")), CHAT))["DATA"] == {
+    assert read_constants(create_program(create_conversation(("say <|end|>", "no")), CHAT))["DATA"] == {
         "messages": [{"role": "user", "content": neutralise("say <|end|>", SPECIAL)}],
         "max_tokens": 9,
     }
 
 
 def test_omitted_turns_are_not_sent() -> None:
-    made = talk(("1", "one"), ("2", "two"), ("3", "three"), system="s", context=ContextUsage(90, 100, 2, max_tokens=5))
-    source = program(made, CHAT)
+    conversation = create_conversation(
+        ("1", "one"), ("2", "two"), ("3", "three"), system="s", context=ContextUsage(90, 100, 2, max_tokens=5)
+    )
+    source = create_program(conversation, CHAT)
 
-    assert values(source)["DATA"] == {
+    assert read_constants(source)["DATA"] == {
         "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "3"}],
         "max_tokens": 5,
     }
@@ -158,18 +166,20 @@ def test_omitted_turns_are_not_sent() -> None:
 
 
 def test_an_earlier_turn_is_reproduced_with_its_own_history() -> None:
-    made = talk(("1", "one"), ("2", "two"))
+    conversation = create_conversation(("1", "one"), ("2", "two"))
 
-    source = render_program(made, made.turns[0].id, CHAT, "sqlite:///x")
-    assert values(source)["DATA"]["messages"] == [{"role": "user", "content": "1"}]
+    source = render_program(conversation, conversation.turns[0].id, CHAT, "sqlite:///x")
+    assert read_constants(source)["DATA"]["messages"] == [{"role": "user", "content": "1"}]
 
 
 def test_a_template_writes_the_date_of_the_answer() -> None:
-    dated = replace(OURS, metadata={**OURS.metadata, "chat_template": "{{ strftime_now('%Y') }}"})
+    dated_model = replace(OURS, metadata={**OURS.metadata, "chat_template": "{{ strftime_now('%Y') }}"})
 
-    assert values(program(talk(("q", "a"), at=1.5e9), dated))["DATA"] == {"prompt": "2017"}
-    assert "the prompt differs on another day" in program(
-        talk(("q", "a")), replace(CHAT, metadata={"chat_template": "{{ strftime_now('%Y') }}"})
+    assert read_constants(create_program(create_conversation(("q", "a"), at=1.5e9), dated_model))["DATA"] == {
+        "prompt": "2017"
+    }
+    assert "the prompt differs on another day" in create_program(
+        create_conversation(("q", "a")), replace(CHAT, metadata={"chat_template": "{{ strftime_now('%Y') }}"})
     )
 
 
@@ -189,28 +199,30 @@ def test_a_template_writes_the_date_of_the_answer() -> None:
     ],
 )
 def test_the_header_says_whether_to_expect_the_same_text(kind: str, params: GenerationParams, sentence: str) -> None:
-    assert sentence in _header_text(program(talk(("q", "a"), params=params), MODELS[kind]))
+    assert sentence in _header_text(create_program(create_conversation(("q", "a"), params=params), MODELS[kind]))
 
 
 def test_the_header_lists_caveats() -> None:
-    stopped = program(talk(("q", "a"), reason="cancelled"))
-    assert "was cut off" in _header_text(stopped)
-    read_before = talk(("q", "a"), usage=Usage(300, 4, 200))
-    assert "200 prompt tokens were served from the app's KV cache" in _header_text(program(read_before, CHAT))
-    assert "KV cache" not in _header_text(program(read_before, OURS)), "it reads again what was written"
+    cancelled = create_program(create_conversation(("q", "a"), reason="cancelled"))
+    assert "was cut off" in _header_text(cancelled)
+    with_cached_tokens = create_conversation(("q", "a"), usage=Usage(300, 4, 200))
+    assert "200 prompt tokens were served from the app's KV cache" in _header_text(
+        create_program(with_cached_tokens, CHAT)
+    )
+    assert "KV cache" not in _header_text(create_program(with_cached_tokens, OURS)), "it reads again what was written"
 
 
 def test_the_header_names_model_time_and_versions() -> None:
-    head = _header_text(program(talk(("q", "a"), name="phi-3\nimport os")))
-    assert "Reproduces an answer of phi-3\\nimport os; needs" in head
-    assert f"Answered on 2023-11-14 at 22:13 UTC. Written with Python {platform.python_version()}, mlflow " in head
+    header = _header_text(create_program(create_conversation(("q", "a"), name="phi-3\nimport os")))
+    assert "Reproduces an answer of phi-3\\nimport os; needs" in header
+    assert f"Answered on 2023-11-14 at 22:13 UTC. Written with Python {platform.python_version()}, mlflow " in header
 
 
 @pytest.mark.parametrize(
     "name", ["coding: utf-7", "vim: set fileencoding=utf-16", "coding=no-such-encoding", "# -*- coding: latin-1 -*-"]
 )
 def test_a_model_name_does_not_declare_the_file_encoding(name: str) -> None:
-    source = program(talk(("é +AAo-import os", "a"), name=name))
+    source = create_program(create_conversation(("é +AAo-import os", "a"), name=name))
     assert ast.dump(ast.parse(source.encode("utf-8"))) == ast.dump(ast.parse(source))
 
 
@@ -218,7 +230,7 @@ def test_a_model_name_does_not_declare_the_file_encoding(name: str) -> None:
     "uri", ["http://me:secret@host:5000", "postgresql://u:secret@host/db", "mysql://h/d?password=secret"]
 )
 def test_a_password_in_the_tracking_uri_is_left_out(uri: str) -> None:
-    source = program(talk(("q", "a")), uri=uri)
+    source = create_program(create_conversation(("q", "a")), uri=uri)
     assert "secret" not in source
     assert "import os\n\nimport mlflow\n" in source
     assert 'mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])' in source
@@ -227,9 +239,9 @@ def test_a_password_in_the_tracking_uri_is_left_out(uri: str) -> None:
 def test_an_unanswered_turn_cannot_be_reproduced() -> None:
     conversation = Conversation().with_question("q", TurnRequest(0.0, "m-1"))
     with pytest.raises(ValueError, match="no answer"):
-        program(conversation)
+        create_program(conversation)
     with pytest.raises(ValueError, match="no answer"):
-        program(Conversation().with_question("q").with_answer(Answer("m", "a")))
+        create_program(Conversation().with_question("q").with_answer(Answer("m", "a")))
     with pytest.raises(KeyError):
         render_program(conversation, "other", OURS, "")
 
@@ -257,16 +269,16 @@ def test_a_template_that_writes_a_raw_value_is_refused(tmp_path: Path, monkeypat
     template.write_text('{% extends "base.py.jinja" %}{% block answer %}{{ data.prompt }}{% endblock %}')
     monkeypatch.setattr(OnnxPromptContract, "program_template", template)
     with pytest.raises(TemplateRuntimeError, match="must pass through the filter"):
-        program(talk(("q", "a")))
+        create_program(create_conversation(("q", "a")))
     template.write_text('{% extends "base.py.jinja" %}{% block answer %}{{ no_such_value | literal }}{% endblock %}')
     _load_template.cache_clear()
     with pytest.raises(UndefinedError, match="no_such_value"):
-        program(talk(("q", "a")))
+        create_program(create_conversation(("q", "a")))
 
 
-def test_a_continued_answer_is_reproduced_from_its_beginning() -> None:
-    asked = TurnRequest(1.7e9, "m-1", "", GREEDY, prefix="Once <|end|> upon")
-    conversation = Conversation().with_question("q", asked).with_answer(Answer("m", "Once upon a time"))
+def test_a_continued_answer_is_reproduced_from_its_prefix() -> None:
+    request = TurnRequest(1.7e9, "m-1", "", GREEDY, prefix="Once <|end|> upon")
+    conversation = Conversation().with_question("q", request).with_answer(Answer("m", "Once upon a time"))
 
-    assert values(program(conversation))["DATA"]["prompt"].endswith("Once <\u2063|end|> upon")
-    assert values(program(conversation, CHAT))["PREFIX"] == "Once <\u2063|end|> upon"
+    assert read_constants(create_program(conversation))["DATA"]["prompt"].endswith("Once <\u2063|end|> upon")
+    assert read_constants(create_program(conversation, CHAT))["PREFIX"] == "Once <\u2063|end|> upon"

@@ -49,7 +49,7 @@ def test_a_line_outside_the_protocol_ends_the_model_and_is_logged(
     assert "a model sent a line that is not part of the protocol" in caplog.text
 
 
-def test_a_line_without_end_ends_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_line_ends_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_process, "_MAX_LINE", 1000)
     script = "import sys; sys.stdin.readline()\nwhile True: print('x' * 100, end='')"
     monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
@@ -97,7 +97,7 @@ def send(*event): print(json.dumps([number, event]))
         "while True: number += 1; send('text', 'x')",
     ],
 )
-def test_a_loaded_model_that_sends_what_is_no_answer_is_ended(
+def test_a_loaded_model_that_sends_invalid_events_is_ended(
     attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosted_model, "_MAX_EVENTS", 1000)
@@ -117,7 +117,7 @@ def test_a_loaded_model_that_sends_what_is_no_answer_is_ended(
 
 @pytest.mark.parametrize("event", ["'text', 'x'", "'alive'", "'prompt', 0, 9000", "'queued', 0"])
 @pytest.mark.parametrize("time_limit", [None, 0.2], ids=["stop", "time limit"])
-def test_a_model_that_goes_on_after_stop_is_ended_and_the_text_kept(
+def test_a_model_that_continues_after_stop_is_ended_and_its_text_is_kept(
     event: str, time_limit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = f"{_LOADED}\nimport time\nsend('text', 'So far')\nwhile True: send({event}); sys.stdout.flush(); time.sleep(0.001)"
@@ -138,7 +138,7 @@ def test_a_model_that_goes_on_after_stop_is_ended_and_the_text_kept(
     model.unload()
 
 
-def test_what_is_left_of_a_flood_is_not_passed_on_after_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_stop_the_rest_of_a_flood_is_merged_into_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         child_process, "spawn", _spawn_script(f"{_LOADED}\nsend('text', 'So')\nsys.stdout.flush()\nsys.stdin.read()")
     )
@@ -149,7 +149,7 @@ def test_what_is_left_of_a_flood_is_not_passed_on_after_stop(tmp_path: Path, mon
     for _ in range(1000):
         model._deliver(0, TextDelta("."))
     model._release(0, "cancelled", kills_model=True)
-    assert not model.is_alive, "whoever reads on asks another process next"
+    assert not model.is_alive, "further questions need another process"
 
     (end,) = events
     assert isinstance(end, Completed)
@@ -157,9 +157,7 @@ def test_what_is_left_of_a_flood_is_not_passed_on_after_stop(tmp_path: Path, mon
     model.unload()
 
 
-def test_what_a_process_sends_for_others_or_after_the_end_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_for_other_answers_or_after_the_end_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = (
         "send('completed', 'Yes', None, {'time_to_first_token': None, 'seconds': 1, 'tokens_per_second': None}, 'stop')"
     )
@@ -191,8 +189,8 @@ def test_a_wrong_number_of_counts_ends_the_model(counts: str, tmp_path: Path, mo
     assert _error_of(model).code == "model_malformed"
 
 
-def test_a_process_counts_one_thing_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Users type in many windows; a process that does not respond gets no further request."""
+def test_a_process_gets_one_count_request_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users type in many windows; an unresponsive process gets no further request."""
     script = f"{_LOADED}\nsys.stdin.read()".replace('"answer"', '"count"')
     monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
     model = HostedModel(_SPEC, tmp_path, nullcontext)
@@ -206,16 +204,16 @@ def test_a_process_counts_one_thing_at_a_time(tmp_path: Path, monkeypatch: pytes
     assert model._counts == {}
 
 
-@pytest.mark.skipif(not child_process.CAN_AWAIT_EXIT, reason="the end of a process is known by its output alone")
+@pytest.mark.skipif(not child_process.CAN_AWAIT_EXIT, reason="an exit can be detected only by the end of the output")
 @pytest.mark.parametrize(
     "attack",
     [
         "os.close(1); time.sleep(3600)",
         "subprocess.Popen(['sleep', '10'], start_new_session=True); os.kill(os.getpid(), 9)",
     ],
-    ids=["its output is closed", "another process has its output"],
+    ids=["output closed", "output inherited by another process"],
 )
-def test_a_process_that_can_send_nothing_more_is_ended(
+def test_a_process_that_can_no_longer_send_is_ended(
     attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_process, "_KILL_SECONDS", 0.1)
@@ -237,7 +235,7 @@ def test_a_process_that_exits_at_once_is_a_crash(tmp_path: Path, monkeypatch: py
     assert _error_of(model).code == "model_crashed"
 
 
-def test_a_contract_that_is_not_registered_is_a_failed_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unregistered_contract_is_a_failed_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = HostedModel(ModelSpec("m-1", "a model", "models:/m-1", "no such contract", ""), tmp_path, nullcontext)
 
     error = model.ready.exception(timeout=30)

@@ -9,11 +9,11 @@ import pytest
 from phi3_ui.host import child_process
 
 
-def test_a_child_gets_none_of_the_app_s_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = list[dict[str, str]]()
+def test_a_child_process_gets_none_of_the_apps_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = list[dict[str, str]]()
 
     def start(*_: Any, env: dict[str, str], **__: Any) -> None:
-        started.append(env)
+        environments.append(env)
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setenv("PHI3_UI_REMOTE_SERVERS", 'lab = {url = "http://h/v1", key = "sk-1"}')
@@ -21,6 +21,6 @@ def test_a_child_gets_none_of_the_app_s_own_secrets(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_TOKEN", "hf-3")
     child_process.spawn("models.stage", [], io.BytesIO())
 
-    [environment] = started
+    [environment] = environments
     assert environment["HF_TOKEN"] == "hf-3", "downloads need it"
     assert "sk-" not in str(environment)

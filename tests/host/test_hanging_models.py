@@ -50,7 +50,7 @@ def pool(spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     yield pool
     pool.close()
     for thread in set(threading.enumerate()) - threads:
-        if thread.name != "pool":  # it ends at its next check
+        if thread.name != "pool":  # exits at its next check
             thread.join(30)
             assert not thread.is_alive(), thread.name
 
@@ -81,28 +81,28 @@ def _assert_answers_again(pool: Pool, spec: ModelSpec) -> None:
 
 
 @HOLDS_GIL
-def test_stop_keeps_the_text_of_both_people_and_the_next_question_loads_the_model_again(
+def test_stop_keeps_the_text_of_both_answers_and_the_next_question_reloads_the_model(
     pool: Pool, spec: ModelSpec, scripted: ScriptedModel, holds_gil: bool
 ) -> None:
     gate = _hang_after_text(scripted, "A story?", holds_gil)
     scripted.enqueue(Reply("Another ", gate, Hang(holds_gil), question="And another?"))
-    stops, stopped = _turn(pool, spec, "A story?")
-    shares, interrupted = _turn(pool, spec, "And another?")
-    _await_text(stops, "Once upon ")
-    _await_text(shares, "Another ")
+    hung_turn, hung_answers = _turn(pool, spec, "A story?")
+    other_turn, other_answers = _turn(pool, spec, "And another?")
+    _await_text(hung_turn, "Once upon ")
+    _await_text(other_turn, "Another ")
     process = psutil.Process(pool.get_model(spec).pid)
     gate.open()
-    stops.stop()
-    assert stops.wait(60)
-    assert shares.wait(60)
+    hung_turn.stop()
+    assert hung_turn.wait(60)
+    assert other_turn.wait(60)
 
-    (answer,) = stopped
+    (answer,) = hung_answers
     assert (answer.text, answer.finish_reason, answer.error) == ("Once upon ", "cancelled", None)
     assert answer.ended_model
     assert format_usage(answer).endswith(
         "the model did not respond and was terminated; your next question loads it again"
     )
-    (answer,) = interrupted
+    (answer,) = other_answers
     assert answer.text == "Another "
     assert answer.error
     assert answer.error[0] == "model_hung"
@@ -110,7 +110,7 @@ def test_stop_keeps_the_text_of_both_people_and_the_next_question_loads_the_mode
     _assert_answers_again(pool, spec)
 
 
-def test_the_time_limit_ends_a_model_that_hangs(pool: Pool, spec: ModelSpec, scripted: ScriptedModel) -> None:
+def test_the_time_limit_ends_a_hung_model(pool: Pool, spec: ModelSpec, scripted: ScriptedModel) -> None:
     pool.get_model(spec).ready.result(120)
     gate = _hang_after_text(scripted, "A story?", holds_gil=True)
     turn, answers = _turn(pool, spec, "A story?", time_limit=3.0)
@@ -120,7 +120,7 @@ def test_the_time_limit_ends_a_model_that_hangs(pool: Pool, spec: ModelSpec, scr
     assert (answers[0].text, answers[0].finish_reason, answers[0].ended_model) == ("Once upon ", "timeout", True)
 
 
-def test_a_closed_tab_leaves_no_process_that_hangs(pool: Pool, spec: ModelSpec, scripted: ScriptedModel) -> None:
+def test_closing_a_tab_leaves_no_hung_process(pool: Pool, spec: ModelSpec, scripted: ScriptedModel) -> None:
     scripted.enqueue(Reply("Once ", Hang()))
     model = pool.get_model(spec)
     events = model.answer(ChatRequest((Message("user", "A story?"),)), CancelToken())
@@ -131,7 +131,7 @@ def test_a_closed_tab_leaves_no_process_that_hangs(pool: Pool, spec: ModelSpec, 
     assert not model.is_alive
 
 
-def test_unloading_refuses_while_a_model_answers_but_not_while_it_hangs(
+def test_unloading_is_refused_while_a_model_answers_but_not_while_it_hangs(
     pool: Pool, spec: ModelSpec, scripted: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosted_model, "GRACE_SECONDS", 3.0)  # more than the heartbeat interval
@@ -157,24 +157,26 @@ def test_unloading_refuses_while_a_model_answers_but_not_while_it_hangs(
     _assert_answers_again(pool, spec)
 
 
-def test_a_hanging_answer_does_not_interrupt_one_that_streams(
-    pool: Pool, spec: ModelSpec, scripted: ScriptedModel
-) -> None:
+def test_a_hung_answer_does_not_interrupt_a_streaming_one(pool: Pool, spec: ModelSpec, scripted: ScriptedModel) -> None:
     scripted.enqueue(Reply("Once ", Hang(), question="A story?"))
     scripted.enqueue(Reply("tick ", endless=True, seconds_per_token=0.01, question="A clock?"))
-    hangs, hung = _turn(pool, spec, "A story?")
-    streams, streamed = _turn(pool, spec, "A clock?")
-    _await_text(hangs, "Once ")
-    _await_text(streams, "tick ")
+    hung_turn, hung_answers = _turn(pool, spec, "A story?")
+    streaming_turn, streamed_answers = _turn(pool, spec, "A clock?")
+    _await_text(hung_turn, "Once ")
+    _await_text(streaming_turn, "tick ")
     model = pool.get_model(spec)
     process = psutil.Process(model.pid)
-    hangs.stop()
-    assert hangs.wait(60)
-    assert (hung[0].text, hung[0].finish_reason, hung[0].ended_model) == ("Once ", "cancelled", False)
+    hung_turn.stop()
+    assert hung_turn.wait(60)
+    assert (hung_answers[0].text, hung_answers[0].finish_reason, hung_answers[0].ended_model) == (
+        "Once ",
+        "cancelled",
+        False,
+    )
     assert model.is_alive
-    assert not streamed
-    streams.stop()
-    assert streams.wait(60)
-    assert (streamed[0].finish_reason, streamed[0].ended_model) == ("cancelled", False)
+    assert not streamed_answers
+    streaming_turn.stop()
+    assert streaming_turn.wait(60)
+    assert (streamed_answers[0].finish_reason, streamed_answers[0].ended_model) == ("cancelled", False)
     process.wait(60)
     _assert_answers_again(pool, spec)

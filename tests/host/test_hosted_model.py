@@ -37,18 +37,18 @@ LONG = ChatRequest((Message("user", "Write a very long story about the sea."),),
 SHORT = ChatRequest((Message("user", "What is the capital of Germany?"),), GenerationParams(12, 0.0))
 
 
-def until_text(events: Iterator[AnswerEvent]) -> None:
+def skip_to_text(events: Iterator[AnswerEvent]) -> None:
     next(event for event in events if isinstance(event, TextDelta))
 
 
-def completed(events: Iterator[AnswerEvent]) -> Completed:
+def find_end(events: Iterator[AnswerEvent]) -> Completed:
     (end,) = [event for event in events if isinstance(event, Completed)]
     return end
 
 
 @pytest.fixture
 def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
-    """An ONNX model for this test only, which may kill it."""
+    """An ONNX model that the test may kill."""
     model = HostedModel(demo.spec("prompt"), tmp_path, strict_admission(tmp_path).admit)
     yield model
     model.unload()
@@ -57,9 +57,9 @@ def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
 def test_stop_ends_the_compute_and_keeps_the_text(hosted: HostedModel) -> None:
     cancel = CancelToken()
     events = hosted.answer(LONG, cancel)
-    until_text(events)
+    skip_to_text(events)
     cancel.set()
-    end = completed(events)
+    end = find_end(events)
     assert end.finish_reason == "cancelled"
     assert end.text
     assert end.usage is not None
@@ -69,9 +69,9 @@ def test_stop_ends_the_compute_and_keeps_the_text(hosted: HostedModel) -> None:
 
 def test_closing_the_events_ends_the_compute(hosted_onnx: HostedModel) -> None:
     events = hosted_onnx.answer(LONG, CancelToken())
-    until_text(events)
+    skip_to_text(events)
     events.close()  # type: ignore[attr-defined]  # a generator
-    assert completed(hosted_onnx.answer(SHORT, CancelToken())).finish_reason == "stop"
+    assert find_end(hosted_onnx.answer(SHORT, CancelToken())).finish_reason == "stop"
     wait_until_idle(lambda: [psutil.Process(hosted_onnx.pid)])
 
 
@@ -81,25 +81,25 @@ def test_stop_works_during_a_long_prefill(hosted_onnx: HostedModel) -> None:
     events = hosted_onnx.answer(request, cancel)
     next(events)
     cancel.set()
-    end = completed(events)
+    end = find_end(events)
     assert end.finish_reason == "cancelled"
     assert end.text == ""
 
 
-def test_an_idle_model_counts_prompts_exactly_as_it_then_reads_them(hosted: HostedModel) -> None:
+def test_an_idle_model_counts_exactly_the_tokens_of_the_later_prefill(hosted: HostedModel) -> None:
     hosted.ready.result(timeout=120)
     (count,) = hosted.count_tokens([SHORT.messages]) or (None,)
     events = hosted.answer(SHORT, CancelToken())
-    until_text(events)
+    skip_to_text(events)
     assert hosted.count_tokens([SHORT.messages]) is None, "it is answering"
-    usage = completed(events).usage
+    usage = find_end(events).usage
     assert usage is not None
     assert count == usage.prompt_tokens
 
 
 def test_a_crash_during_an_answer_is_reported_in_one_sentence(fresh: HostedModel) -> None:
     events = fresh.answer(LONG, CancelToken())
-    until_text(events)
+    skip_to_text(events)
     os.kill(fresh.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="crashed") as raised:
         list(events)
@@ -130,34 +130,34 @@ def test_cancelling_while_loading_ends_the_answer_at_once(fresh: HostedModel) ->
     events = fresh.answer(SHORT, cancel)
     assert isinstance(next(events), ModelLoading)
     cancel.set()
-    assert completed(events).finish_reason == "cancelled"
+    assert find_end(events).finish_reason == "cancelled"
     assert not fresh.ready.done()
 
 
 def test_stopping_one_of_two_concurrent_answers_leaves_the_other(hosted_onnx: HostedModel) -> None:
     cancel, answers = CancelToken(), {}
-    both_write = threading.Barrier(2, timeout=60)
+    both_started = threading.Barrier(2, timeout=60)
 
     def ask(name: str, cancel: CancelToken) -> None:
         request = ChatRequest(LONG.messages, GenerationParams(60, 0.0))
         events = hosted_onnx.answer(request, cancel)
-        until_text(events)
-        both_write.wait()
+        skip_to_text(events)
+        both_started.wait()
         if name == "stops":
             cancel.set()
-        answers[name] = completed(events)
+        answers[name] = find_end(events)
 
-    people = [
+    threads = [
         threading.Thread(target=ask, args=("stops", cancel)),
         threading.Thread(target=ask, args=("stays", CancelToken())),
     ]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
-    alone = completed(hosted_onnx.answer(ChatRequest(LONG.messages, GenerationParams(60, 0.0)), CancelToken()))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = find_end(hosted_onnx.answer(ChatRequest(LONG.messages, GenerationParams(60, 0.0)), CancelToken()))
     assert answers["stops"].finish_reason == "cancelled"
-    assert answers["stays"].text == alone.text
+    assert answers["stays"].text == expected.text
     assert answers["stays"].usage
     assert answers["stays"].usage.completion_tokens == 60
 
@@ -166,22 +166,22 @@ def test_a_full_queue_is_reported_at_once(demo: Demo, tmp_path: Path) -> None:
     model = HostedModel(demo.spec("prompt"), tmp_path, strict_admission(tmp_path).admit, max_answers=1)
     cancel = CancelToken()
     events = model.answer(LONG, cancel)
-    until_text(events)
+    skip_to_text(events)
     with pytest.raises(UserError, match="is full") as raised:
         list(model.answer(SHORT, CancelToken()))
     assert raised.value.code == "queue_full"
     cancel.set()
-    completed(events)
-    assert completed(model.answer(SHORT, CancelToken())).finish_reason == "stop"
+    find_end(events)
+    assert find_end(model.answer(SHORT, CancelToken())).finish_reason == "stop"
     model.unload()
 
 
 def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
     hosted.ready.result(timeout=120)
-    end = completed(hosted.answer(replace(LONG, time_limit=0.5), CancelToken()))
+    end = find_end(hosted.answer(replace(LONG, time_limit=0.5), CancelToken()))
     assert end.finish_reason == "timeout"
     wait_until_idle(lambda: [psutil.Process(hosted.pid)])
-    assert completed(hosted.answer(replace(SHORT, time_limit=60.0), CancelToken())).finish_reason == "stop"
+    assert find_end(hosted.answer(replace(SHORT, time_limit=60.0), CancelToken())).finish_reason == "stop"
 
 
 @pytest.fixture(scope="module", params=["prompt", "chat"])
@@ -197,20 +197,22 @@ def tiny_model(
 
 def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(tiny_model: HostedModel) -> None:
     turns = [
-        message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
+        message
+        for number in range(30)
+        for message in (Message("user", f"{number} " * 200), Message("assistant", "Yes. " * 40))
     ]
     request = ChatRequest((Message("system", "Be brief."), *turns, *SHORT.messages), GenerationParams(12, 0.0))
-    events = list(tiny_model.answer(request, CancelToken()))  # its context is short enough to fill it
-    (use,) = [event for event in events if isinstance(event, ContextUsage)]
-    end = completed(iter(events))
-    assert use.limit == CONTEXT_LENGTH
-    assert 0 < use.omitted_turns < 30
+    events = list(tiny_model.answer(request, CancelToken()))  # the chat exceeds its context
+    (context_usage,) = [event for event in events if isinstance(event, ContextUsage)]
+    end = find_end(iter(events))
+    assert context_usage.limit == CONTEXT_LENGTH
+    assert 0 < context_usage.omitted_turns < 30
     assert end.usage
-    assert end.usage.prompt_tokens == use.prompt_tokens <= CONTEXT_LENGTH - 12
+    assert end.usage.prompt_tokens == context_usage.prompt_tokens <= CONTEXT_LENGTH - 12
 
 
-def test_the_engines_answer_where_least_is_allowed(tiny_model: HostedModel) -> None:
-    end = completed(tiny_model.answer(SHORT, CancelToken()))
+def test_the_engines_answer_with_the_fewest_permissions(tiny_model: HostedModel) -> None:
+    end = find_end(tiny_model.answer(SHORT, CancelToken()))
     own_folder = Path(tiny_model.own_folder)
     assert end.usage
     assert end.usage.completion_tokens == 12
@@ -219,12 +221,12 @@ def test_the_engines_answer_where_least_is_allowed(tiny_model: HostedModel) -> N
     assert not own_folder.exists()
 
 
-def test_max_tokens_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
+def test_max_tokens_is_reduced_to_what_fits(hosted_onnx: HostedModel) -> None:
     request = ChatRequest((Message("user", "word " * 8150),), GenerationParams(100, 0.0))
     events = hosted_onnx.answer(request, CancelToken())
-    use = next(event for event in events if isinstance(event, ContextUsage))
+    context_usage = next(event for event in events if isinstance(event, ContextUsage))
     events.close()  # type: ignore[attr-defined]  # a generator
-    assert use.max_tokens == 8192 - use.prompt_tokens < 100
+    assert context_usage.max_tokens == 8192 - context_usage.prompt_tokens < 100
 
 
 def test_a_refused_request_is_reported_with_its_reason(hosted_onnx: HostedModel) -> None:
@@ -256,23 +258,25 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("wait", [True, False], ids=["loaded", "while it loads"])
-@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "ends by itself"])
+@pytest.mark.parametrize("waits_for_load", [True, False], ids=["loaded", "loading"])
+@pytest.mark.parametrize(
+    "exit_signal", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "regular exit"]
+)
 def test_no_orphan_process_is_left_however_the_app_ends(
-    tiny: TinyStore, tmp_path: Path, way: signal.Signals | None, wait: bool
+    tiny: TinyStore, tmp_path: Path, exit_signal: signal.Signals | None, waits_for_load: bool
 ) -> None:
     spec = tiny.spec("prompt")
     assert spec.folder
     arguments = [str(tmp_path), spec.folder, spec.model_id, spec.name, spec.uri, spec.contract, spec.tracking_uri]
-    command = [sys.executable, "-c", PARENT.format(wait=wait), *arguments]
+    command = [sys.executable, "-c", PARENT.format(wait=waits_for_load), *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdin is not None
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
-        if way is None:
+        if exit_signal is None:
             parent.stdin.close()
         else:
-            parent.send_signal(way)
+            parent.send_signal(exit_signal)
         parent.wait(timeout=30)
         child.wait(timeout=30)
         assert not child.is_running()

@@ -35,14 +35,14 @@ class Pipe(io.StringIO):
             self._flushed = self.getvalue()
             self._changed.notify_all()
 
-    def await_lines(self, enough: Callable[[list[Any]], bool]) -> list[Any]:
-        """Return the flushed lines, decoded, once `enough` holds."""
+    def await_lines(self, has_enough: Callable[[list[Any]], bool]) -> list[Any]:
+        """Return the flushed lines, decoded, once `has_enough` is true for them."""
         with self._changed:
-            assert self._changed.wait_for(lambda: enough(self.lines()), timeout=30), self.lines()
+            assert self._changed.wait_for(lambda: has_enough(self.lines()), timeout=30), self.lines()
             return self.lines()
 
     def lines(self) -> list[Any]:
-        assert self._flushed == "" or self._flushed.endswith("\n"), "only whole lines are flushed"
+        assert self._flushed == "" or self._flushed.endswith("\n"), "only complete lines are flushed"
         return [json.loads(line) for line in self._flushed.splitlines()]
 
 
@@ -51,7 +51,7 @@ def _has_lines(count: int, lines: list[Any]) -> bool:
 
 
 def _events_of(number: int, items: list[Item]) -> list[HostEvent]:
-    return [event for to, event in items if to == number]
+    return [event for recipient, event in items if recipient == number]
 
 
 def _merge_texts(events: list[HostEvent]) -> list[object]:
@@ -67,7 +67,9 @@ def _merge_texts(events: list[HostEvent]) -> list[object]:
 
 def _all_done(numbers: list[int]) -> Callable[[list[Any]], bool]:
     """Return a predicate that is true once each of these answers has its Completed."""
-    return lambda lines: all([number, "completed"] in [[to, event[0]] for to, event in lines] for number in numbers)
+    return lambda lines: all(
+        [number, "completed"] in [[recipient, event[0]] for recipient, event in lines] for number in numbers
+    )
 
 
 def test_consecutive_deltas_of_one_answer_are_merged() -> None:
@@ -96,8 +98,8 @@ def test_merging_keeps_each_answers_order_and_text(items: list[Item]) -> None:
     for number in range(3):
         events = _events_of(number, joined)
         assert _merge_texts(events) == _merge_texts(_events_of(number, items))
-        neighbours = pairwise(events)
-        assert not any(isinstance(one, TextDelta) and isinstance(two, TextDelta) for one, two in neighbours)
+        pairs = pairwise(events)
+        assert not any(isinstance(first, TextDelta) and isinstance(second, TextDelta) for first, second in pairs)
 
 
 def test_queued_events_arrive_and_decode_to_the_same_events() -> None:
@@ -158,9 +160,9 @@ def test_many_concurrent_answers_arrive_complete() -> None:
         thread.join()
 
     for number in numbers:
-        events = [unpack_event(event) for to, event in lines if to == number]
+        events = [unpack_event(event) for recipient, event in lines if recipient == number]
         assert _merge_texts(events) == ["".join(f"{number}:{word}" for word in words), _COMPLETED]
-    assert len(lines) < len(numbers) * len(words), "texts went together"
+    assert len(lines) < len(numbers) * len(words), "texts are merged"
 
 
 def test_flush_waits_until_everything_is_written() -> None:

@@ -41,7 +41,7 @@ from phi3_ui.host.protocol import (
     unpack_request,
 )
 
-# Also lone surrogates: half an emoji may be all that a token holds.
+# Includes lone surrogates: a token may contain half an emoji.
 TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["\n", "\r\n", "\u2028", "\0", "\ud83d", '"]\\'])
 _counts = st.integers(min_value=0, max_value=10**7)
 _seconds = st.floats(min_value=0, max_value=1e6)
@@ -81,25 +81,25 @@ _requests = st.builds(
 )
 
 
-def _over_the_pipe(packed: Any) -> Any:
+def _send_through_pipe(packed: Any) -> Any:
     line = json.dumps(packed)
-    assert line.splitlines() == [line], "one line, whatever is in the text"
+    assert line.splitlines() == [line], "any text is sent as one line"
     return json.loads(line.encode("utf-8"))
 
 
 @settings(deadline=None)
 @given(EVENTS)
-def test_every_event_survives_a_round_trip_but_for_halves_of_characters(event: Any) -> None:
+def test_every_event_survives_a_round_trip_except_for_lone_surrogates(event: Any) -> None:
     texts = {name: replace_surrogates(text) for name, text in vars(event).items() if isinstance(text, str)}
     if isinstance(event, AnswerFailed):
         texts["detail"] = write_on_one_line(texts["detail"])
-    assert unpack_event(_over_the_pipe(pack_event(event))) == replace(event, **texts)
+    assert unpack_event(_send_through_pipe(pack_event(event))) == replace(event, **texts)
 
 
 @settings(deadline=None)
 @given(_requests, _counts)
 def test_every_request_survives_a_round_trip(request: ChatRequest, number: int) -> None:
-    line = _over_the_pipe(pack_request(number, request))
+    line = _send_through_pipe(pack_request(number, request))
 
     assert line["answer"] == number
     assert unpack_request(line) == request
@@ -108,7 +108,7 @@ def test_every_request_survives_a_round_trip(request: ChatRequest, number: int) 
 @settings(deadline=None)
 @given(st.lists(st.lists(_messages, max_size=3), max_size=3), _templates, _counts)
 def test_every_count_survives_a_round_trip(prompts: list[list[Message]], template: str | None, number: int) -> None:
-    line = _over_the_pipe(pack_count(number, prompts, template))
+    line = _send_through_pipe(pack_count(number, prompts, template))
 
     assert line["count"] == number
     assert unpack_count(line) == [ChatRequest(tuple(messages), template=template) for messages in prompts]
@@ -118,14 +118,14 @@ def test_unknown_usage_stays_unknown_and_zero_stays_zero() -> None:
     timings = Timings(None, 0.5, None)
     for usage in (None, Usage(0, 0)):
         event = Completed("", usage, timings, "cancelled")
-        assert unpack_event(_over_the_pipe(pack_event(event))) == event
+        assert unpack_event(_send_through_pipe(pack_event(event))) == event
 
 
 _SECONDS = {"time_to_first_token": 0.1, "seconds": 1, "tokens_per_second": None}
 _TOKENS = {"prompt_tokens": 1, "completion_tokens": 1}
 
 
-_NO_EVENTS: list[Any] = [
+_INVALID_EVENTS: list[Any] = [
     *(None, 5, "text", {"text": 1}, [], ["nothing"], ["text"], ["text", "a", "b"], ["text", 5], ["text", None]),
     *(["prompt", 1], ["prompt", -1, 3], ["prompt", 1, math.inf], ["prompt", 1.5, 2], ["prompt", 1, 10**30]),
     *(["queued", True], ["queued", "2"], ["queued", []], ["counted", 5], ["counted", [1, -1]], ["counted", [None]]),
@@ -134,7 +134,7 @@ _NO_EVENTS: list[Any] = [
     *(["failed", "tokens_used_up", "x"], ["failed", "no such error", "x"], ["failed", None, "x"], ["failed", [], "x"]),
     *(["failed", "refused", None], ["failed", "refused", 5], ["failed", "refused", ["x"]]),
 ]
-_NO_ENDS: list[Any] = [
+_INVALID_ENDS: list[Any] = [
     *((5, _TOKENS, _SECONDS, "stop"), (None, _TOKENS, _SECONDS, "stop")),
     *(("", {**_TOKENS, name: -5}, _SECONDS, "stop") for name in (*_TOKENS, "cached_tokens")),
     *(("", {}, _SECONDS, "stop"), ("", [], _SECONDS, "stop"), ("", {"prompt_tokens": 10**30}, _SECONDS, "stop")),
@@ -143,7 +143,7 @@ _NO_ENDS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("line", [*_NO_EVENTS, *(["completed", *end] for end in _NO_ENDS)])
+@pytest.mark.parametrize("line", [*_INVALID_EVENTS, *(["completed", *end] for end in _INVALID_ENDS)])
 def test_an_invalid_event_is_refused(line: Any) -> None:
     with pytest.raises(ValueError, match=r"not an event|not the detail|validation error"):
         unpack_event(line)
@@ -160,17 +160,17 @@ def test_the_detail_of_an_error_is_one_line_without_control_characters() -> None
 
 
 @pytest.mark.parametrize("batching", [None, Batching(), Batching("graph", "its attention is another")])
-def test_what_is_known_of_a_loaded_model_survives_a_round_trip(batching: Batching | None) -> None:
-    assert unpack_ready("stream", _over_the_pipe(pack_batching(batching))) == ("stream", batching)
+def test_batching_of_a_loaded_model_survives_a_round_trip(batching: Batching | None) -> None:
+    assert unpack_ready("stream", _send_through_pipe(pack_batching(batching))) == ("stream", batching)
 
 
 @pytest.mark.parametrize("packed", [[], ["graph"], ["no such reason", ""], ["graph", 1], {}, "graph", [[], ""]])
-def test_what_is_no_word_on_batching_is_refused(packed: Any) -> None:
+def test_invalid_batching_is_refused(packed: Any) -> None:
     with pytest.raises(ValueError, match="batching"):
         unpack_ready("whole", packed)
 
 
 @pytest.mark.parametrize("delivery", [None, 5, "", "smoke", ["stream"], {}])
-def test_what_is_no_way_to_deliver_text_is_refused(delivery: Any) -> None:
+def test_an_invalid_delivery_is_refused(delivery: Any) -> None:
     with pytest.raises(ValueError, match="deliver"):
         unpack_ready(delivery, None)

@@ -124,14 +124,15 @@ def attacks(
     level: TrustLevel = request.param.partition(" ")[0]
     uses_zero_gpu = level != request.param
     with pytest.MonkeyPatch.context() as patch:
-        if uses_zero_gpu:  # as a pipeline would
+        if uses_zero_gpu:  # as for a pipeline
             grant = model_process._grants
-            patch.setattr(model_process, "_grants", lambda *given: replace(grant(*given), uses_zero_gpu=True))
+            patch.setattr(model_process, "_grants", lambda *arguments: replace(grant(*arguments), uses_zero_gpu=True))
         for name, value in _SECRETS.items():
             patch.setenv(name, value)
         patch.setenv(_ALLOWED, "7")
-        chosen = replace(spec[0], level=level, variables=(_ALLOWED,))
-        hosted = HostedModel(chosen, tmp_path_factory.mktemp("logs"), nullcontext)  # as if it had been found so
+        chosen_spec = replace(spec[0], level=level, variables=(_ALLOWED,))
+        # as if admission had granted this level
+        hosted = HostedModel(chosen_spec, tmp_path_factory.mktemp("logs"), nullcontext)
         hosted.ready.result(timeout=300)
     yield Attacks(level, uses_zero_gpu, hosted, json.loads(_ask(hosted, "Attack!")), spec[1])
     hosted.unload()
@@ -176,9 +177,9 @@ def test_the_app_and_the_account_cannot_be_reached(attacks: Attacks) -> None:
 def test_only_approved_code_may_use_the_network_and_start_programs(attacks: Attacks) -> None:
     if not is_isolated():
         return
-    through = attacks.failed("connect to a server", "listen", "start a program")
+    succeeded = attacks.failed("connect to a server", "listen", "start a program")
     network = {"connect to a server", "listen"} if attacks.level == "code" or attacks.uses_zero_gpu else set()
-    assert set(through) == network | ({"start a program"} if attacks.level == "code" else set())
+    assert set(succeeded) == network | ({"start a program"} if attacks.level == "code" else set())
 
 
 CALLS = {
@@ -231,26 +232,26 @@ CALLS = {
     "start a root in a namespace",
     "keep a key",
 }
-OF_WORKERS = {
+WORKER_CALLS = {
     *("connect with Multipath TCP", "connect with TCP Fast Open", "send over UDP", "listen without bind"),
     *("start a process", "connect to a socket file"),
 }
-"""What a process that asks for a GPU, and forks the workers that use it, may do."""
+"""System calls allowed to a process that requests a GPU and forks the workers that use it."""
 SOCKET_FILES = {"connect to a socket file", "send to a socket file"}
-"""Where there is a GPU, CUDA needs them."""
+"""CUDA needs them, on systems with a GPU."""
 
 
-def test_system_calls_that_landlock_does_not_know_are_denied(attacks: Attacks) -> None:
+def test_system_calls_beyond_landlock_are_denied(attacks: Attacks) -> None:
     if not sandbox_policy.has_seccomp():
         return
-    through = attacks.failed(*CALLS, *SOCKET_FILES)
+    succeeded = attacks.failed(*CALLS, *SOCKET_FILES)
     if attacks.uses_zero_gpu:
-        assert set(through) <= OF_WORKERS | SOCKET_FILES
+        assert set(succeeded) <= WORKER_CALLS | SOCKET_FILES
         return
     if attacks.level == "code":  # without the filter, the same attacks succeed
-        assert {"start a process", "change permissions", "change times", "change the parent's limits"} <= set(through)
+        assert {"start a process", "change permissions", "change times", "change the parent's limits"} <= set(succeeded)
         return
-    assert set(through) <= (SOCKET_FILES if sandbox_policy.has_gpu_driver() else set())
+    assert set(succeeded) <= (SOCKET_FILES if sandbox_policy.has_gpu_driver() else set())
     unknown = {"call what is newer", "call as x32", "open a file so with openat2"}  # ENOSYS
     assert {name for name in CALLS if attacks.outcomes[name] != "PermissionError"} == unknown
     called: list[str] = json.loads(_ask(attacks.hosted, "call"))
@@ -273,12 +274,12 @@ def test_the_environment_holds_no_secret(attacks: Attacks) -> None:
     assert {"PATH", "HOME", "TMPDIR", "HF_HUB_OFFLINE", "ORT_DISABLE_TELEMETRY"} <= names
 
 
-def test_it_works_in_a_folder_of_its_own(attacks: Attacks) -> None:
+def test_a_model_works_in_its_own_folder(attacks: Attacks) -> None:
     assert attacks.outcomes["see its working folder"] == f"done: {attacks.hosted.own_folder}/work"
     assert attacks.outcomes["write into its working folder"].startswith("done")
 
 
-def test_files_and_memory_are_limited_and_the_model_goes_on(attacks: Attacks) -> None:
+def test_files_and_memory_are_limited_and_the_model_continues(attacks: Attacks) -> None:
     assert attacks.outcomes["write a huge file"] == "OSError"
     if attacks.level == "code" and sandbox_policy.address_space_limit():
         with pytest.raises(UserError, match="could not answer") as raised:
@@ -287,19 +288,19 @@ def test_files_and_memory_are_limited_and_the_model_goes_on(attacks: Attacks) ->
         assert attacks.hosted.is_alive
 
 
-def test_the_process_is_not_told_the_stores_address(spec: tuple[ModelSpec, Path]) -> None:
+def test_the_process_does_not_get_the_stores_address(spec: tuple[ModelSpec, Path]) -> None:
     secret = replace(spec[0], tracking_uri="https://ana:s3cret@store")
     assert "s3cret" not in json.dumps(pack_spec(secret))
 
 
-def test_the_environment_is_built_from_what_is_allowed(tmp_path: Path) -> None:
+def test_the_environment_contains_only_allowed_variables(tmp_path: Path) -> None:
     inherited = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0", "LC_ALL": "C", **_SECRETS}
     environment = sandbox_policy.build_environment(inherited, tmp_path)
     assert {"PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LC_ALL"} <= environment.keys()
     assert not environment.keys() & _SECRETS.keys()
 
 
-def test_a_system_without_landlock_is_named_once(
+def test_a_system_without_landlock_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sandbox_policy, "landlock_version", lambda: 0)
@@ -310,7 +311,7 @@ def test_a_system_without_landlock_is_named_once(
     sandbox_policy.warn_unless_isolated.cache_clear()
 
 
-def test_a_system_without_seccomp_is_named_once(
+def test_a_system_without_seccomp_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sandbox_policy, "landlock_version", lambda: 6)
@@ -322,17 +323,17 @@ def test_a_system_without_seccomp_is_named_once(
     sandbox_policy.warn_unless_isolated.cache_clear()
 
 
-def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_killed_apps_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    abandoned, used = tmp_path / "phi3-model-1-x", tmp_path / "phi3-model-2-x"
-    for folder in (abandoned, used):
+    abandoned, locked = tmp_path / "phi3-model-1-x", tmp_path / "phi3-model-2-x"
+    for folder in (abandoned, locked):
         folder.mkdir()
-    with FileLock(used / "lock"):
+    with FileLock(locked / "lock"):
         sandbox_policy._remove_abandoned_folders()
-        assert [*tmp_path.iterdir()] == [used]
+        assert [*tmp_path.iterdir()] == [locked]
 
 
-def test_weights_that_a_models_copy_links_to_can_be_read(tmp_path: Path) -> None:
+def test_weights_linked_from_a_models_copy_are_readable(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"")
     (tmp_path / "copy" / "model").mkdir(parents=True)
     (tmp_path / "copy" / "model" / "model.safetensors").symlink_to(tmp_path / "weights.safetensors")

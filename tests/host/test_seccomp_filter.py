@@ -70,8 +70,8 @@ print(json.dumps(done))
 
 
 @pytest.mark.skipif(not sandbox_policy.has_seccomp(), reason="no filter on this system")
-def test_what_landlock_does_not_deny_on_older_kernels_is_filtered(tmp_path: Path) -> None:
+def test_calls_that_landlock_allows_on_older_kernels_are_filtered(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     command = [sys.executable, "-c", _WITHOUT_LANDLOCK, str(tmp_path / "file")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == ["read", "write", "append"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == ["read", "write", "append"]

@@ -73,21 +73,21 @@ def test_an_answer_that_does_not_end_is_released_and_its_silent_process_killed(w
     assert watched.is_killed.wait(30)
 
 
-def test_a_process_that_reads_a_long_prompt_is_not_killed(watched: Watched) -> None:
+def test_a_process_in_a_long_prefill_is_not_killed(watched: Watched) -> None:
     watched.watchdog.add(1, _REQUEST)
     watched.watchdog.record_event(1, PrefillProgress(0, 100_000))
     watched.watchdog.expect_end(1)
-    assert watched.released.get(timeout=30) == (1, "cancelled", False), "whoever pressed Stop does not wait for it"
+    assert watched.released.get(timeout=30) == (1, "cancelled", False), "the user who pressed Stop does not wait for it"
     assert not watched.is_killed.is_set()
     watched.watchdog.record_event(1, TextDelta("The prompt is read"))
-    watched.watchdog.add(2, _REQUEST)  # wakes the watchdog, which then finds nothing that explains the silence
+    watched.watchdog.add(2, _REQUEST)  # wakes the watchdog, which no longer finds a reason for the silence
     assert watched.is_killed.wait(30)
 
 
-def test_the_pace_of_a_model_decides_how_long_a_prompt_may_take(watched: Watched) -> None:
+def test_a_models_speed_determines_how_long_a_prefill_may_take(watched: Watched) -> None:
     watched.watchdog.add(1, _REQUEST)
     watched.watchdog.record_event(1, PrefillProgress(0, 100_000))
-    watched.watchdog.record_event(1, PrefillProgress(99_999, 100_000))  # microseconds for a token
+    watched.watchdog.record_event(1, PrefillProgress(99_999, 100_000))  # microseconds per token
     watched.watchdog.expect_end(1)
     assert watched.is_killed.wait(30)
 
@@ -100,7 +100,7 @@ def test_the_pace_of_a_model_decides_how_long_a_prompt_may_take(watched: Watched
         [PrefillProgress(2**53, 0)],
     ],
 )
-def test_a_prompt_longer_than_the_question_explains_no_silence(claims: list[HostEvent]) -> None:
+def test_claims_of_an_impossibly_long_prompt_do_not_excuse_silence(claims: list[HostEvent]) -> None:
     clock = iter([*range(100, 10_000, 100)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(clock))
@@ -113,12 +113,12 @@ def test_a_prompt_longer_than_the_question_explains_no_silence(claims: list[Host
     watched.watchdog.close()
 
 
-def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> None:
+def test_a_queued_answer_is_released_and_a_process_that_makes_progress_survives() -> None:
     watched = Watched(grace=0.4)
-    watchdog, moves = watched.watchdog, threading.Event()
+    watchdog, has_stalled = watched.watchdog, threading.Event()
 
     def stream() -> None:
-        while not moves.wait(0.05):
+        while not has_stalled.wait(0.05):
             watchdog.record_event(2, TextDelta("more "))
 
     watchdog.add(1, _REQUEST)
@@ -130,9 +130,9 @@ def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> No
     assert watched.released.get(timeout=30) == (1, "cancelled", False)
     assert watchdog.await_progress(30)
     assert not watched.is_killed.is_set()
-    moves.set()
+    has_stalled.set()
     other.join()
-    assert watched.is_killed.wait(30), "nothing moves any more, and the first answer has still not ended"
+    assert watched.is_killed.wait(30), "no progress any more, and the first answer has still not ended"
     watchdog.close()
 
 
@@ -148,22 +148,22 @@ def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> No
     ],
     ids=lambda event: type(event).__name__,
 )
-@pytest.mark.parametrize("is_told", [True, False], ids=["told", "time limit"])
-def test_an_answer_that_goes_on_is_released_and_its_process_killed(
-    clocked: Clocked, event: HostEvent, is_told: bool
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "time limit"])
+def test_an_answer_that_continues_is_released_and_its_process_killed(
+    clocked: Clocked, event: HostEvent, is_stopped: bool
 ) -> None:
-    clocked.watchdog.add(1, replace(_REQUEST, time_limit=None if is_told else 2.0))
-    if is_told:
+    clocked.watchdog.add(1, replace(_REQUEST, time_limit=None if is_stopped else 2.0))
+    if is_stopped:
         clocked.watchdog.expect_end(1)
     for _ in range(14):
         clocked.pass_seconds(0.5)
         clocked.watchdog.record_event(1, event)
     clocked.wake()
-    assert clocked.released.get(timeout=30) == (1, "cancelled" if is_told else "timeout", True)
+    assert clocked.released.get(timeout=30) == (1, "cancelled" if is_stopped else "timeout", True)
     assert clocked.is_killed.wait(30)
 
 
-def test_a_process_in_which_another_answer_runs_is_killed_once_that_has_ended(clocked: Clocked) -> None:
+def test_a_process_with_another_running_answer_is_killed_once_that_has_ended(clocked: Clocked) -> None:
     clocked.watchdog.add(1, _REQUEST)
     clocked.watchdog.add(2, _REQUEST)
     clocked.watchdog.expect_end(1)
@@ -177,7 +177,7 @@ def test_a_process_in_which_another_answer_runs_is_killed_once_that_has_ended(cl
     assert clocked.is_killed.wait(30)
 
 
-def test_events_of_no_answer_are_no_sign_of_life(clocked: Clocked) -> None:
+def test_events_of_unknown_answers_are_no_sign_of_life(clocked: Clocked) -> None:
     clocked.watchdog.add(1, _REQUEST)
     clocked.watchdog.expect_end(1)
     for _ in range(11):
@@ -188,7 +188,7 @@ def test_events_of_no_answer_are_no_sign_of_life(clocked: Clocked) -> None:
     assert clocked.is_killed.wait(30)
 
 
-def test_one_step_that_was_under_way_is_no_disobedience(clocked: Clocked) -> None:
+def test_a_step_already_in_progress_is_tolerated(clocked: Clocked) -> None:
     clocked.watchdog.add(1, _REQUEST)
     clocked.watchdog.expect_end(1)
     clocked.pass_seconds(4.0)
@@ -209,7 +209,7 @@ def test_an_answer_that_ends_in_time_has_no_consequences(watched: Watched) -> No
     assert watched.released.empty()
 
 
-def test_time_limits_begin_when_the_model_is_loaded_and_the_queue_has_ended() -> None:
+def test_time_limits_start_once_the_model_is_loaded_and_the_queue_wait_is_over() -> None:
     watched = Watched(_SHORT_GRACE)
     watched.watchdog.close()
     watchdog = Watchdog(60, lambda *_: None, lambda: None, "a model")

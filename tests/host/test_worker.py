@@ -28,7 +28,7 @@ from tests.host.test_outbox import Pipe
 _REQUEST = ChatRequest((Message("user", "Hello."),))
 
 
-class Preparing:
+class PreparingModel:
     """Answers when the test allows it; at each `prepare`, records how many answers were already sent."""
 
     delivery: StreamingMode = "stream"
@@ -52,27 +52,27 @@ class Preparing:
 
 def test_a_model_prepares_once_all_answers_are_sent() -> None:
     pipe = Pipe()
-    model, worker = Preparing(pipe), Worker(Outbox(pipe), "a model")
+    model, worker = PreparingModel(pipe), Worker(Outbox(pipe), "a model")
     worker._model.set_result(model)
-    answers = [
+    threads = [
         threading.Thread(target=worker._answer, args=[number, request, CancelToken()])
         for number, request in enumerate((_REQUEST, ChatRequest((Message("user", "And you?"),))))
     ]
-    for number, answer in enumerate(answers):
+    for number, thread in enumerate(threads):
         worker._running[number] = CancelToken()
-        answer.start()
-    pipe.await_lines(lambda lines: len(lines) == len(answers))
+        thread.start()
+    pipe.await_lines(lambda lines: len(lines) == len(threads))
 
     model.may_end["Hello."].set()
-    answers[0].join(30)
-    assert model.sent == [], "another answer is under way"
+    threads[0].join(30)
+    assert model.sent == [], "another answer is in progress"
     model.may_end["And you?"].set()
     assert model.prepared.acquire(timeout=30)
-    assert model.sent == [2], "both ends were on their way"
-    answers[1].join(30)
+    assert model.sent == [2], "both ends were sent before"
+    threads[1].join(30)
 
 
-class Counting:
+class CountingModel:
     """Counts words; raises for a prompt that a template rejects."""
 
     delivery: StreamingMode = "stream"
@@ -87,10 +87,10 @@ class Counting:
         return len(message.content.split())
 
 
-def test_prompts_are_counted_only_while_the_model_is_idle_and_can() -> None:
+def test_prompts_are_counted_only_by_an_idle_model_that_can_count() -> None:
     pipe = Pipe()
     worker = Worker(Outbox(pipe), "a model")
-    worker._model.set_result(Counting())
+    worker._model.set_result(CountingModel())
     prompts = [ChatRequest((Message("user", text),)) for text in ("one two", "one")]
     worker._count(0, prompts)
     worker._count(1, [ChatRequest((Message("user", ""),))])
@@ -98,14 +98,14 @@ def test_prompts_are_counted_only_while_the_model_is_idle_and_can() -> None:
     worker._count(2, prompts)
     del worker._running[7]
     worker._model = Future()
-    worker._model.set_result(Preparing(pipe))
+    worker._model.set_result(PreparingModel(pipe))
     worker._count(3, prompts)
 
     lines = pipe.await_lines(lambda lines: len(lines) == 4)
     assert lines == [[0, ["counted", [2, 1]]], [1, ["counted", None]], [2, ["counted", None]], [3, ["counted", None]]]
 
 
-class Lingering(Counting):
+class LingeringModel(CountingModel):
     """Keeps working after the last event of an answer."""
 
     def __init__(self) -> None:
@@ -118,13 +118,13 @@ class Lingering(Counting):
         self.may_end.wait(30)
 
 
-def test_an_answer_ends_for_the_app_once_prompts_can_be_counted_again() -> None:
+def test_the_end_of_an_answer_is_sent_once_prompts_can_be_counted_again() -> None:
     pipe = Pipe()
-    model, worker = Lingering(), Worker(Outbox(pipe), "a model")
+    model, worker = LingeringModel(), Worker(Outbox(pipe), "a model")
     worker._model.set_result(model)
     worker._running[0] = CancelToken()
-    answer = threading.Thread(target=worker._answer, args=[0, _REQUEST, worker._running[0]])
-    answer.start()
+    thread = threading.Thread(target=worker._answer, args=[0, _REQUEST, worker._running[0]])
+    thread.start()
     assert model.has_completed.wait(30)
     worker._count(1, [_REQUEST])
     assert pipe.await_lines(lambda lines: len(lines) == 1) == [[1, ["counted", None]]]
@@ -133,21 +133,21 @@ def test_an_answer_ends_for_the_app_once_prompts_can_be_counted_again() -> None:
     assert isinstance(unpack_event(end[1]), Completed)
     worker._count(2, [_REQUEST])
     assert pipe.await_lines(lambda lines: len(lines) == 3)[-1] == [2, ["counted", [1]]]
-    answer.join(30)
+    thread.join(30)
 
 
-class Endless(Counting):
-    """Ends its events without Completed."""
+class UnfinishedModel(CountingModel):
+    """Ends its event stream without Completed."""
 
     @override
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         yield TextDelta("Well")
 
 
-def test_events_without_an_end_are_a_failed_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_events_without_completed_are_a_failed_answer(caplog: pytest.LogCaptureFixture) -> None:
     pipe = Pipe()
     worker = Worker(Outbox(pipe), "a model")
-    worker._model.set_result(Endless())
+    worker._model.set_result(UnfinishedModel())
     worker._running[0] = CancelToken()
     worker._answer(0, _REQUEST, worker._running[0])
     lines = pipe.await_lines(lambda lines: len(lines) == 2)
@@ -164,5 +164,5 @@ def test_events_without_an_end_are_a_failed_answer(caplog: pytest.LogCaptureFixt
         (OSError("no weights"), "answer_failed"),
     ],
 )
-def test_a_template_error_has_its_own_sentence(error: Exception, code: str) -> None:
+def test_each_kind_of_error_has_its_own_code(error: Exception, code: str) -> None:
     assert error_code(error) == code

@@ -62,18 +62,18 @@ def model(api: DeviceApi, demo: Demo, tmp_path_factory: pytest.TempPathFactory) 
     model.unload()
 
 
-def test_an_answer_is_computed_in_a_worker_on_the_quota_of_who_asks(api: DeviceApi, model: HostedModel) -> None:
+def test_an_answer_is_computed_in_a_worker_and_charged_to_the_users_quota(api: DeviceApi, model: HostedModel) -> None:
     api.calls.clear()
     events = list(model.answer(SHORT, CancelToken()))
     (end,) = [event for event in events if isinstance(event, Completed)]
     assert end.text
     assert end.usage
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == end.text
-    (asked,) = api.called("/schedule")
-    assert asked["token"] == SHORT.gpu_token
-    assert asked["durationSeconds"] == "10"
+    (request,) = api.find_calls("/schedule")
+    assert request["token"] == SHORT.gpu_token
+    assert request["durationSeconds"] == "10"
     (worker,) = psutil.Process(model.pid).children()
-    assert api.called("/allow") == [{"allowToken": "loan", "pid": str(worker.pid)}]
+    assert api.find_calls("/allow") == [{"allowToken": "loan", "pid": str(worker.pid)}]
     assert api.released.acquire(timeout=30)
 
 
@@ -98,7 +98,7 @@ def test_a_question_waits_for_its_gpu(api: DeviceApi, model: HostedModel) -> Non
     assert api.released.acquire(timeout=30)
 
 
-def test_a_stopped_question_waits_for_no_gpu(api: DeviceApi, model: HostedModel) -> None:
+def test_a_stopped_question_leaves_the_gpu_queue(api: DeviceApi, model: HostedModel) -> None:
     api.may_lend.clear()
     cancel = CancelToken()
     events = model.answer(SHORT, cancel)
@@ -112,7 +112,7 @@ def test_a_stopped_question_waits_for_no_gpu(api: DeviceApi, model: HostedModel)
 
 
 @pytest.mark.parametrize(("wait", "words"), [((5, 3600.0), "5s left"), ((0, -1.0), "maximum allowed")])
-def test_a_quota_that_is_used_up_is_one_sentence(
+def test_a_used_up_quota_is_reported(
     api: DeviceApi, model: HostedModel, monkeypatch: pytest.MonkeyPatch, wait: tuple[int, float], words: str
 ) -> None:
     monkeypatch.setattr(api, "wait", wait)
@@ -121,14 +121,14 @@ def test_a_quota_that_is_used_up_is_one_sentence(
     assert raised.value.code == "gpu_quota"
 
 
-def test_what_the_request_is_refused_for_is_told(model: HostedModel) -> None:
+def test_a_refused_request_is_reported(model: HostedModel) -> None:
     request = replace(SHORT, params=GenerationParams(8, temperature=-1.0))
     with pytest.raises(UserError) as raised:
         list(model.answer(request, CancelToken()))
     assert raised.value.code == "refused"
 
 
-def test_a_worker_that_the_host_ends_is_replaced(model: HostedModel) -> None:
+def test_a_worker_killed_by_the_host_is_replaced(model: HostedModel) -> None:
     events = model.answer(LONG, CancelToken())
     next(event for event in events if isinstance(event, TextDelta))
     for worker in psutil.Process(model.pid).children():
@@ -139,7 +139,7 @@ def test_a_worker_that_the_host_ends_is_replaced(model: HostedModel) -> None:
     assert any(isinstance(event, Completed) for event in model.answer(SHORT, CancelToken()))
 
 
-class Endless:
+class EndlessModel:
     """Generates text until it is cancelled."""
 
     batching = Batching("pipeline")
@@ -158,7 +158,7 @@ class Endless:
 def test_an_answer_ends_before_the_host_ends_it(monkeypatch: pytest.MonkeyPatch, is_stopped: bool) -> None:
     monkeypatch.setattr(zero_gpu, "_END_SECONDS", -600.0 if is_stopped else estimate_seconds(SHORT, 0))
     cancel = CancelToken()
-    for event in ZeroGpuAdapter(cast(Any, Endless())).answer(SHORT, cancel):  # outside a Space: in this process
+    for event in ZeroGpuAdapter(cast(Any, EndlessModel())).answer(SHORT, cancel):  # runs in this process
         if is_stopped and isinstance(event, TextDelta):
             cancel.set()
     assert isinstance(event, Completed)
@@ -180,31 +180,31 @@ def test_an_answer_ends_before_the_host_ends_it(monkeypatch: pytest.MonkeyPatch,
         ("ZeroGPU worker error", "GPU task aborted", "gpu_lost"),
     ],
 )
-def test_each_refusal_has_a_sentence_of_its_own(title: str, message: str, code: str) -> None:
+def test_each_refusal_has_its_own_code(title: str, message: str, code: str) -> None:
     assert explain_refusal(gr.Error(message, title=title)).code == code
 
 
 @pytest.mark.parametrize(
     ("max_tokens", "time_limit", "seconds"), [(None, None, 61), (8, None, 10), (8000, None, 120), (8000, 30.0, 40)]
 )
-def test_a_gpu_is_asked_for_no_longer_than_the_longest_answer(
+def test_a_gpu_is_requested_for_at_most_the_longest_answer(
     max_tokens: int | None, time_limit: float | None, seconds: int
 ) -> None:
     assert estimate_seconds(ChatRequest((), GenerationParams(max_tokens), time_limit=time_limit), 0) == seconds
 
 
 @pytest.mark.server
-def test_the_host_is_told_that_the_space_uses_its_gpus(
+def test_the_use_of_gpus_is_reported_to_the_host(
     api: DeviceApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _become_space(api, monkeypatch)
     with zero_gpu_report.report():
         pass
-    assert api.called("/startup-report") == [{}]
+    assert api.find_calls("/startup-report") == [{}]
     assert not caplog.records
 
 
-def test_a_host_that_could_not_be_told_is_logged(
+def test_a_failed_report_to_the_host_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(zero_gpu_report, "_MODULE", "phi3_ui.host.missing")

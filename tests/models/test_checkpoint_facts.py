@@ -69,7 +69,9 @@ def test_a_template_without_an_end_token_adds_none(folder: Path, template: str) 
     ],
     ids=["rejects all", "fails", "malformed", "unknown tag", "fails at follow-ups"],
 )
-def test_a_template_that_cannot_be_rendered_is_refused_by_its_file(folder: Path, template: str, detail: str) -> None:
+def test_a_template_that_cannot_be_rendered_is_refused_naming_its_file(
+    folder: Path, template: str, detail: str
+) -> None:
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
     with pytest.raises(StageError) as raised:
@@ -94,23 +96,23 @@ def test_a_template_with_training_tags_is_accepted(folder: Path) -> None:
 def test_templates_may_refer_to_the_same_tokens_as_in_transformers(folder: Path) -> None:
     from transformers import AutoTokenizer
 
-    named = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
-    assert named == AutoTokenizer.from_pretrained(folder).special_tokens_map
+    tokens = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
+    assert tokens == AutoTokenizer.from_pretrained(folder).special_tokens_map
 
     edit(folder / "tokenizer_config.json", bos_token=None, eos_token=None, unk_token=None, pad_token=None)
     (folder / "special_tokens_map.json").write_text(
         json.dumps({"bos_token": "<s>", "eos_token": {"content": "<|end|>", "lstrip": False}}), encoding="utf-8"
     )
-    named = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
-    theirs = AutoTokenizer.from_pretrained(folder).special_tokens_map
-    assert named == {name: theirs[name] for name in ("bos_token", "eos_token")}
+    tokens = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
+    expected = AutoTokenizer.from_pretrained(folder).special_tokens_map
+    assert tokens == {name: expected[name] for name in ("bos_token", "eos_token")}
 
 
 def test_a_tokenizer_may_name_additional_tokens(folder: Path) -> None:
     from transformers import AutoTokenizer
 
-    own = {"image_token": "<|image|>", "extra_special_tokens": {"audio_token": "<|audio|>"}, "add_bos_token": True}
-    edit(folder / "tokenizer_config.json", **own)
+    extra = {"image_token": "<|image|>", "extra_special_tokens": {"audio_token": "<|audio|>"}, "add_bos_token": True}
+    edit(folder / "tokenizer_config.json", **extra)
     (folder / "chat_template.jinja").write_text("{{ image_token + audio_token + messages[0].content }}")
 
     facts = client_facts(folder)
@@ -136,10 +138,10 @@ def test_both_forms_of_the_demo_model_declare_the_same_facts(weights: Weights) -
 def test_a_named_template_in_the_tokenizer_config_is_found(folder: Path) -> None:
     template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     (folder / "chat_template.jinja").unlink()
-    named = [{"name": "tool_use", "template": "other"}, {"name": "default", "template": template}]
+    templates = [{"name": "tool_use", "template": "other"}, {"name": "default", "template": template}]
 
-    for several in (named, {one["name"]: one["template"] for one in named}):
-        edit(folder / "tokenizer_config.json", chat_template=several)
+    for chat_template in (templates, {entry["name"]: entry["template"] for entry in templates}):
+        edit(folder / "tokenizer_config.json", chat_template=chat_template)
         assert client_facts(folder)["chat_template"] == template
 
     edit(folder / "tokenizer_config.json", chat_template=None)

@@ -15,51 +15,51 @@ from tests.support.hub import Hub
 from tests.support.tiny_repo import (
     BIG,
     CHECKPOINT,
-    NOTHING,
     ONNX,
     REPO,
+    UNREACHABLE_URL,
     WEIGHTS,
+    fetch_expecting_error,
+    has_same_contents,
     ignore,
-    names_in,
-    program_for,
-    refused,
-    same,
+    list_files,
+    start_fetch,
     write,
 )
 
 # Selected files
 
 
-def test_only_the_files_of_a_checkpoint_are_requested(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_only_the_files_of_a_checkpoint_are_requested(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made" / "it", ignore)
 
     assert target == tmp_path / "made" / "it"
-    assert names_in(target) == {*CHECKPOINT, "hub.json"}
-    assert same(target, tmp_path / "repo", CHECKPOINT)
-    assert {one.path for one in stand_in.requests} == {*CHECKPOINT, f"/api/models/{REPO}/revision/main"}
+    assert list_files(target) == {*CHECKPOINT, "hub.json"}
+    assert has_same_contents(target, tmp_path / "repo", CHECKPOINT)
+    assert {request.path for request in fake_hub.requests} == {*CHECKPOINT, f"/api/models/{REPO}/revision/main"}
     assert read_hub_record(target) == {"repo": REPO, "revision": "main", "folder": "", "commit": checkpoint}
-    assert list(target.parent.iterdir()) == [target], "nothing else is left"
+    assert list(target.parent.iterdir()) == [target], "no other file is left"
 
 
 def test_an_onnx_folder_is_downloaded_with_the_card_and_licence_of_its_repository(
-    tmp_path: Path, stand_in: Hub
+    tmp_path: Path, fake_hub: Hub
 ) -> None:
     folder = "cpu/int4"
     repo = {f"{folder}/{name}": size for name, size in ONNX.items()}
     other = {"genai_config.json": 3, "README.md": 9, "LICENSE": 8, "cuda/genai_config.json": 3, "cuda/model.onnx": 3}
-    within = {f"{folder}/variant/genai_config.json": 3, f"{folder}/variant/model.onnx": 3, f"{folder}/run.py": 3}
-    stand_in.add(REPO, write(tmp_path / "repo", {**repo, **other, **within}))
+    nested = {f"{folder}/variant/genai_config.json": 3, f"{folder}/variant/model.onnx": 3, f"{folder}/run.py": 3}
+    fake_hub.add(REPO, write(tmp_path / "repo", {**repo, **other, **nested}))
 
     target = fetch(HubFolder(REPO, folder=f"{folder}/"), "onnx", tmp_path / "onnx", ignore)
 
-    assert names_in(target) == {*ONNX, "README.md", "LICENSE", "hub.json"}
-    assert same(target, tmp_path / "repo" / folder, ONNX)
+    assert list_files(target) == {*ONNX, "README.md", "LICENSE", "hub.json"}
+    assert has_same_contents(target, tmp_path / "repo" / folder, ONNX)
     assert read_hub_record(target)["folder"] == folder
 
 
-def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.tag(REPO, "v1", checkpoint)
-    newer = stand_in.add(REPO, write(tmp_path / "newer", CHECKPOINT, b"newer"))
+def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.tag(REPO, "v1", checkpoint)
+    newer = fake_hub.add(REPO, write(tmp_path / "newer", CHECKPOINT, b"newer"))
 
     for revision, commit, source in [
         ("main", newer, "newer"),
@@ -68,66 +68,70 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, stand_in: Hub,
     ]:
         target = fetch(HubFolder(REPO, revision), "checkpoint", tmp_path / f"at-{revision}", ignore)
         assert read_hub_record(target)["commit"] == commit
-        assert same(target, tmp_path / source, CHECKPOINT)
+        assert has_same_contents(target, tmp_path / source, CHECKPOINT)
 
 
-def test_a_complete_pinned_download_makes_no_requests(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_complete_pinned_download_makes_no_requests(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
-    stand_in.requests.clear()
+    fake_hub.requests.clear()
 
     assert fetch(HubFolder(REPO, checkpoint), "checkpoint", target, ignore) == target
-    assert stand_in.requests == []
+    assert fake_hub.requests == []
 
     assert fetch(HubFolder(REPO), "checkpoint", target, ignore) == target
-    assert [one.path for one in stand_in.requests] == [f"/api/models/{REPO}/revision/main"], "the branch may have moved"
+    assert [request.path for request in fake_hub.requests] == [f"/api/models/{REPO}/revision/main"], (
+        "the branch may have moved"
+    )
 
 
-def test_only_the_changed_files_of_a_newer_commit_are_fetched(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_only_the_changed_files_of_a_newer_commit_are_fetched(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
     newer = write(tmp_path / "newer", CHECKPOINT)
     (newer / "README.md").write_text("# Better words")
     (newer / "LICENSE").unlink()
-    commit = stand_in.add(REPO, newer)
-    stand_in.requests.clear()
+    commit = fake_hub.add(REPO, newer)
+    fake_hub.requests.clear()
 
     fetch(HubFolder(REPO), "checkpoint", target, ignore)
 
-    assert [one.path for one in stand_in.requests[1:]] == ["README.md"]
-    assert names_in(target) == {*CHECKPOINT, "hub.json"} - {"LICENSE"}
+    assert [request.path for request in fake_hub.requests[1:]] == ["README.md"]
+    assert list_files(target) == {*CHECKPOINT, "hub.json"} - {"LICENSE"}
     assert (target / "README.md").read_text() == "# Better words"
     assert read_hub_record(target)["commit"] == commit
 
 
 def test_a_complete_download_is_used_while_the_hub_is_unreachable(
-    tmp_path: Path, stand_in: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_hub: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
-    stand_in.tag(REPO, "v1", checkpoint)
-    monkeypatch.setenv("HF_ENDPOINT", NOTHING)
+    fake_hub.tag(REPO, "v1", checkpoint)
+    monkeypatch.setenv("HF_ENDPOINT", UNREACHABLE_URL)
 
     assert fetch(HubFolder(REPO), "checkpoint", target, ignore) == target
-    assert refused(HubFolder(REPO, "v1"), target).code == "hub_offline", "another revision may be other files"
+    assert fetch_expecting_error(HubFolder(REPO, "v1"), target).code == "hub_offline", (
+        "another revision may be other files"
+    )
 
 
-def test_a_folder_with_other_content_is_left_unchanged(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    mine = write(tmp_path / "mine", {"diary.txt": 20})
-    fetched = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
-    stand_in.add("someone/else", tmp_path / "repo")
+def test_a_folder_with_other_content_is_left_unchanged(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    users_folder = write(tmp_path / "mine", {"diary.txt": 20})
+    fetched_folder = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+    fake_hub.add("someone/else", tmp_path / "repo")
 
-    assert refused(HubFolder(REPO), mine).code == "hub_folder_taken"
-    assert refused(HubFolder("someone/else"), fetched).code == "hub_folder_taken"
-    assert names_in(mine) == {"diary.txt"}
+    assert fetch_expecting_error(HubFolder(REPO), users_folder).code == "hub_folder_taken"
+    assert fetch_expecting_error(HubFolder("someone/else"), fetched_folder).code == "hub_folder_taken"
+    assert list_files(users_folder) == {"diary.txt"}
 
 
-def test_a_path_outside_the_folder_is_not_written(tmp_path: Path, stand_in: Hub) -> None:
-    commit = stand_in.add(REPO, write(tmp_path / "repo", ONNX))
-    files = stand_in.repos[REPO].commits[commit]
+def test_a_path_outside_the_folder_is_not_written(tmp_path: Path, fake_hub: Hub) -> None:
+    commit = fake_hub.add(REPO, write(tmp_path / "repo", ONNX))
+    files = fake_hub.repos[REPO].commits[commit]
     for path in ["../evil.txt", "more/../../evil.txt", "/evil.txt", "a\\..\\evil.txt", "C:/evil.txt", "//evil.txt"]:
         files[path] = files["model.onnx"]
 
     target = fetch(HubFolder(REPO), "onnx", tmp_path / "made" / "it", ignore)
 
-    assert names_in(target) == {*ONNX, "hub.json"}
+    assert list_files(target) == {*ONNX, "hub.json"}
     assert list(tmp_path.rglob("*evil*")) == []
 
 
@@ -150,24 +154,24 @@ def test_no_listing_leads_outside_the_folder_or_to_code(paths: list[str]) -> Non
 
 
 def test_progress_counts_the_bytes_of_all_files_and_never_decreases(
-    tmp_path: Path, stand_in: Hub, checkpoint: str
+    tmp_path: Path, fake_hub: Hub, checkpoint: str
 ) -> None:
-    stand_in.breaks[WEIGHTS] = [100_000]
+    fake_hub.breaks[WEIGHTS] = [100_000]
     total = sum(CHECKPOINT.values())
     reports: list[tuple[int, int]] = []
 
     fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", lambda *report: reports.append(report))
 
-    assert {of for _, of in reports} == {total}
+    assert {reported_total for _, reported_total in reports} == {total}
     done = [done for done, _ in reports]
     assert done == sorted(set(done))
     assert (done[0], done[-1]) == (0, total)
 
 
-def test_files_downloaded_earlier_count_as_done(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
-    refused(HubFolder(REPO), tmp_path / "made")
-    stand_in.breaks_always.clear()
+def test_files_downloaded_earlier_count_as_done(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.breaks[WEIGHTS], fake_hub.breaks_always[WEIGHTS] = [100_000], 0
+    fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
+    fake_hub.breaks_always.clear()
     reports: list[tuple[int, int]] = []
 
     fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", lambda *report: reports.append(report))
@@ -179,59 +183,59 @@ def test_files_downloaded_earlier_count_as_done(tmp_path: Path, stand_in: Hub, c
 # Interrupted downloads
 
 
-def test_a_broken_connection_is_resumed_at_the_byte_reached(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.breaks[WEIGHTS] = [100_000, 0, 0, 50_000]
+def test_a_broken_connection_is_resumed_at_the_byte_reached(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.breaks[WEIGHTS] = [100_000, 0, 0, 50_000]
 
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
 
-    assert same(target, tmp_path / "repo", CHECKPOINT)
-    ranges = [one.range for one in stand_in.asked_for(WEIGHTS)]
+    assert has_same_contents(target, tmp_path / "repo", CHECKPOINT)
+    ranges = [request.range_header for request in fake_hub.find_requests(WEIGHTS)]
     assert ranges == ["", "bytes=100000-", "bytes=100000-", "bytes=100000-", "bytes=150000-"]
-    assert stand_in.sent[WEIGHTS] == BIG, "no byte came twice"
+    assert fake_hub.sent_bytes[WEIGHTS] == BIG, "no byte was sent twice"
 
 
 def test_a_download_that_keeps_failing_is_reported_and_resumed_by_the_next_attempt(
-    tmp_path: Path, stand_in: Hub, checkpoint: str
+    tmp_path: Path, fake_hub: Hub, checkpoint: str
 ) -> None:
-    stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
+    fake_hub.breaks[WEIGHTS], fake_hub.breaks_always[WEIGHTS] = [100_000], 0
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
     assert (error.code, error.values["repo"]) == ("hub_interrupted", REPO)
     assert not (tmp_path / "made").exists()
 
-    stand_in.breaks_always.clear()
-    stand_in.requests.clear()
+    fake_hub.breaks_always.clear()
+    fake_hub.requests.clear()
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
-    assert same(target, tmp_path / "repo", CHECKPOINT)
-    assert [one.range for one in stand_in.asked_for(WEIGHTS)] == ["bytes=100000-"]
-    assert stand_in.sent == CHECKPOINT, "no byte of any file was sent twice"
+    assert has_same_contents(target, tmp_path / "repo", CHECKPOINT)
+    assert [request.range_header for request in fake_hub.find_requests(WEIGHTS)] == ["bytes=100000-"]
+    assert fake_hub.sent_bytes == CHECKPOINT, "no byte of any file was sent twice"
 
 
-def test_a_killed_fetch_resumes_at_the_byte_reached(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_killed_fetch_resumes_at_the_byte_reached(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
     target = tmp_path / "made"
-    stand_in.holds[WEIGHTS] = 200_000
-    program = program_for(target, "--events")
-    assert stand_in.held.wait(300)
-    _wait_until_it_has(target, 190_000, program)
-    assert refused(HubFolder(REPO), target).code == "hub_busy", "one at a time"
+    fake_hub.pause_after_bytes[WEIGHTS] = 200_000
+    program = start_fetch(target, "--events")
+    assert fake_hub.paused.wait(300)
+    _wait_until_written(target, 190_000, program)
+    assert fetch_expecting_error(HubFolder(REPO), target).code == "hub_busy", "only one download at a time"
     program.kill()
     assert program.wait() == -9
     program.communicate()
     assert not target.exists()
-    stand_in.go_on.set()
-    stand_in.requests.clear()
+    fake_hub.resume.set()
+    fake_hub.requests.clear()
 
     fetch(HubFolder(REPO), "checkpoint", target, ignore)
 
-    assert same(target, tmp_path / "repo", CHECKPOINT)
-    (asked,) = stand_in.asked_for(WEIGHTS)
-    have = int(asked.range.removeprefix("bytes=").removesuffix("-"))
-    assert 190_000 <= have <= 200_000
-    assert stand_in.asked_for("model-00001-of-00002.safetensors") == [], "complete files are not fetched again"
+    assert has_same_contents(target, tmp_path / "repo", CHECKPOINT)
+    (request,) = fake_hub.find_requests(WEIGHTS)
+    offset = int(request.range_header.removeprefix("bytes=").removesuffix("-"))
+    assert 190_000 <= offset <= 200_000
+    assert fake_hub.find_requests("model-00001-of-00002.safetensors") == [], "complete files are not fetched again"
 
 
-def _wait_until_it_has(target: Path, size: int, program: subprocess.Popen[str]) -> None:
+def _wait_until_written(target: Path, size: int, program: subprocess.Popen[str]) -> None:
     """Wait until the program has written this many bytes of the weights."""
     part = target.with_name(f"{target.name}.part")
     while not any(file.stat().st_size >= size for file in part.glob(f"{WEIGHTS}.*")):
@@ -239,49 +243,53 @@ def _wait_until_it_has(target: Path, size: int, program: subprocess.Popen[str]) 
         time.sleep(0.01)
 
 
-def test_a_file_that_changed_between_two_attempts_starts_over(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
-    refused(HubFolder(REPO), tmp_path / "made")
-    stand_in.breaks_always.clear()
-    stand_in.add(REPO, write(tmp_path / "newer", CHECKPOINT, b"newer"))
-    stand_in.requests.clear()
+def test_a_file_that_changed_between_two_attempts_starts_over(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.breaks[WEIGHTS], fake_hub.breaks_always[WEIGHTS] = [100_000], 0
+    fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
+    fake_hub.breaks_always.clear()
+    fake_hub.add(REPO, write(tmp_path / "newer", CHECKPOINT, b"newer"))
+    fake_hub.requests.clear()
 
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
 
-    assert same(target, tmp_path / "newer", CHECKPOINT)
-    assert [one.range for one in stand_in.asked_for(WEIGHTS)] == [""]
-    assert names_in(target) == {*CHECKPOINT, "hub.json"}
+    assert has_same_contents(target, tmp_path / "newer", CHECKPOINT)
+    assert [request.range_header for request in fake_hub.find_requests(WEIGHTS)] == [""]
+    assert list_files(target) == {*CHECKPOINT, "hub.json"}
 
 
-def test_without_range_requests_the_file_is_downloaded_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.breaks[WEIGHTS] = [100_000]
-    stand_in.without_ranges = True
+def test_without_range_requests_the_file_is_downloaded_again(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.breaks[WEIGHTS] = [100_000]
+    fake_hub.without_ranges = True
 
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
 
-    assert same(target, tmp_path / "repo", CHECKPOINT)
+    assert has_same_contents(target, tmp_path / "repo", CHECKPOINT)
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
 def test_a_file_with_a_wrong_hash_is_refused_and_not_kept(
-    tmp_path: Path, stand_in: Hub, checkpoint: str, file: str
+    tmp_path: Path, fake_hub: Hub, checkpoint: str, file: str
 ) -> None:
-    stand_in.changed.add(file)
+    fake_hub.corrupt_files.add(file)
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
     assert (error.code, error.values) == ("hub_bad_hash", {"repo": REPO, "file": file})
-    assert not any(name.startswith(file) for name in names_in(tmp_path / "made.part"))
+    assert not any(name.startswith(file) for name in list_files(tmp_path / "made.part"))
 
-    stand_in.changed.clear()
-    assert same(fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT)
+    fake_hub.corrupt_files.clear()
+    assert has_same_contents(
+        fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT
+    )
 
 
-def test_a_locally_damaged_file_is_fetched_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.breaks_always[WEIGHTS] = 0
-    refused(HubFolder(REPO), tmp_path / "made")
+def test_a_locally_damaged_file_is_fetched_again(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.breaks_always[WEIGHTS] = 0
+    fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
     damaged = tmp_path / "made.part" / "config.json"
     damaged.write_bytes(b"x" * damaged.stat().st_size)
-    stand_in.breaks_always.clear()
+    fake_hub.breaks_always.clear()
 
-    assert same(fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT)
+    assert has_same_contents(
+        fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT
+    )

@@ -14,13 +14,13 @@ from models.presets import HubFolder
 from tests.support.hub import Hub
 from tests.support.tiny_repo import (
     CHECKPOINT,
-    NOTHING,
     ONNX,
     REPO,
+    UNREACHABLE_URL,
     WEIGHTS,
+    fetch_expecting_error,
     ignore,
-    program_for,
-    refused,
+    start_fetch,
     write,
 )
 
@@ -28,38 +28,38 @@ from tests.support.tiny_repo import (
 
 
 @pytest.mark.parametrize("sha256", ["", "../../x", "F" * 64])
-def test_weights_without_a_hash_are_not_downloaded(tmp_path: Path, stand_in: Hub, checkpoint: str, sha256: str) -> None:
-    files = stand_in.repos[REPO].commits[checkpoint]
+def test_weights_without_a_hash_are_not_downloaded(tmp_path: Path, fake_hub: Hub, checkpoint: str, sha256: str) -> None:
+    files = fake_hub.repos[REPO].commits[checkpoint]
     files[WEIGHTS] = replace(files[WEIGHTS], sha256=sha256)
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
     assert (error.code, error.values["detail"]) == ("hub_interrupted", f"no hash is given for {WEIGHTS}")
-    assert stand_in.asked_for(WEIGHTS) == []
+    assert fake_hub.find_requests(WEIGHTS) == []
 
 
-def test_a_pinned_commit_is_the_one_that_is_downloaded(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    stand_in.tag(REPO, "0" * 40, checkpoint)
+def test_another_commit_than_the_pinned_one_is_refused(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    fake_hub.tag(REPO, "0" * 40, checkpoint)
 
-    error = refused(HubFolder(REPO, "0" * 40), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO, "0" * 40), tmp_path / "made")
 
     assert (error.code, error.values["detail"]) == ("hub_interrupted", f"the answer is about {checkpoint}")
 
 
-def test_the_token_is_sent_to_the_hub_and_to_no_other_host(
-    tmp_path: Path, stand_in: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+def test_the_token_is_sent_only_to_the_hub(
+    tmp_path: Path, fake_hub: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in.tokens["hf_mine"] = {REPO}
-    stand_in.repos[REPO].gated = stand_in.repos[REPO].private = True
+    fake_hub.tokens["hf_mine"] = {REPO}
+    fake_hub.repos[REPO].gated = fake_hub.repos[REPO].private = True
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
 
     fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
 
-    assert {one.token for one in stand_in.requests if not one.on_cdn} == {"hf_mine"}
-    on_cdn = [one for one in stand_in.requests if one.on_cdn]
-    assert {one.path for one in on_cdn} == {WEIGHTS, "model-00001-of-00002.safetensors"}
-    assert {one.token for one in on_cdn} == {""}
-    assert not any("hf_mine" in str(one.headers) for one in on_cdn)
+    assert {request.token for request in fake_hub.requests if not request.on_cdn} == {"hf_mine"}
+    cdn_requests = [request for request in fake_hub.requests if request.on_cdn]
+    assert {request.path for request in cdn_requests} == {WEIGHTS, "model-00001-of-00002.safetensors"}
+    assert {request.token for request in cdn_requests} == {""}
+    assert not any("hf_mine" in str(request.headers) for request in cdn_requests)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_token_is_sent_to_the_hub_and_to_no_other_host(
 )
 def test_a_forbidden_repository_is_reported_with_its_cure(
     tmp_path: Path,
-    stand_in: Hub,
+    fake_hub: Hub,
     checkpoint: str,
     monkeypatch: pytest.MonkeyPatch,
     token: str,
@@ -82,11 +82,11 @@ def test_a_forbidden_repository_is_reported_with_its_cure(
     private: bool,
     code: str,
 ) -> None:
-    stand_in.tokens["hf_other"] = set()
-    stand_in.repos[REPO].gated, stand_in.repos[REPO].private = gated, private
+    fake_hub.tokens["hf_other"] = set()
+    fake_hub.repos[REPO].gated, fake_hub.repos[REPO].private = gated, private
     monkeypatch.setenv("HF_TOKEN", token)
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
     assert error.code == code
     assert "HF_TOKEN" in str(error)
@@ -95,8 +95,8 @@ def test_a_forbidden_repository_is_reported_with_its_cure(
 
 
 @pytest.mark.parametrize("repo", ["someone/nothing", "no such name", "a/b/c", "-x-/..", "ș/ț"])
-def test_a_missing_repository_is_reported(tmp_path: Path, stand_in: Hub, repo: str) -> None:
-    error = refused(HubFolder(repo), tmp_path / "made")
+def test_a_missing_repository_is_reported(tmp_path: Path, fake_hub: Hub, repo: str) -> None:
+    error = fetch_expecting_error(HubFolder(repo), tmp_path / "made")
 
     assert (error.code, error.values) == ("hub_not_found", {"repo": repo})
 
@@ -105,15 +105,15 @@ def test_a_missing_repository_is_reported(tmp_path: Path, stand_in: Hub, repo: s
     ("revision", "code"), [("v9", "hub_no_revision"), ("refs/pr/1", "hub_no_revision"), ("0" * 40, "hub_no_commit")]
 )
 def test_a_missing_revision_is_reported(
-    tmp_path: Path, stand_in: Hub, checkpoint: str, revision: str, code: str
+    tmp_path: Path, fake_hub: Hub, checkpoint: str, revision: str, code: str
 ) -> None:
-    error = refused(HubFolder(REPO, revision), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO, revision), tmp_path / "made")
 
     assert (error.code, error.values) == (code, {"repo": REPO, "revision": revision})
 
 
 @pytest.mark.parametrize(
-    ("where", "status", "code", "asked"),
+    ("failing_path", "status", "code", "requests"),
     [
         ("api", 500, "hub_interrupted", 0),
         ("api", 403, "hub_forbidden", 0),
@@ -122,67 +122,67 @@ def test_a_missing_revision_is_reported(
     ],
 )
 def test_a_failing_hub_is_reported(
-    tmp_path: Path, stand_in: Hub, checkpoint: str, where: str, status: int, code: str, asked: int
+    tmp_path: Path, fake_hub: Hub, checkpoint: str, failing_path: str, status: int, code: str, requests: int
 ) -> None:
-    stand_in.answers[where] = status
+    fake_hub.error_statuses[failing_path] = status
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
     assert error.code == code
-    assert len(stand_in.asked_for(WEIGHTS)) == asked, "what may pass is tried again"
+    assert len(fake_hub.find_requests(WEIGHTS)) == requests, "temporary errors are retried"
 
 
 def test_an_unreachable_hub_is_reported_with_its_address(
-    tmp_path: Path, stand_in: Hub, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", NOTHING)
+    monkeypatch.setenv("HF_ENDPOINT", UNREACHABLE_URL)
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
-    assert (error.code, error.values["endpoint"]) == ("hub_offline", NOTHING)
+    assert (error.code, error.values["endpoint"]) == ("hub_offline", UNREACHABLE_URL)
 
 
-def test_an_invalid_hub_address_is_reported(tmp_path: Path, stand_in: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_hub_address_is_reported(tmp_path: Path, fake_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("localhost:80", "http://[", "/"):
         monkeypatch.setenv("HF_ENDPOINT", address)
-        assert refused(HubFolder(REPO), tmp_path / "made").code == "hub_offline"
+        assert fetch_expecting_error(HubFolder(REPO), tmp_path / "made").code == "hub_offline"
 
 
-def test_a_wrong_folder_is_reported_with_the_available_ones(tmp_path: Path, stand_in: Hub) -> None:
+def test_a_wrong_folder_is_reported_with_the_available_ones(tmp_path: Path, fake_hub: Hub) -> None:
     folders = ["cpu/int4", "cuda/fp16"]
     files = {f"{folder}/{name}": 5 for folder in folders for name in ONNX}
-    stand_in.add(REPO, write(tmp_path / "repo", {**files, "config.json": 5, "README.md": 5}))
+    fake_hub.add(REPO, write(tmp_path / "repo", {**files, "config.json": 5, "README.md": 5}))
 
     for folder in ("", "cpu", "cpu/int8"):
-        error = refused(HubFolder(REPO, folder=folder), tmp_path / "made", "onnx")
+        error = fetch_expecting_error(HubFolder(REPO, folder=folder), tmp_path / "made", "onnx")
         assert (error.code, error.values["folders"]) == ("hub_wrong_folder", "cpu/int4, cuda/fp16")
         assert error.values["folder"] == (folder or "/")
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
     assert error.code == "hub_no_model"
     assert "safetensors" in str(error)
-    assert stand_in.sent == {}, "nothing was fetched"
+    assert fake_hub.sent_bytes == {}, "nothing was fetched"
 
 
 def test_missing_disk_space_is_reported_before_anything_is_fetched(
-    tmp_path: Path, stand_in: Hub, checkpoint: str
+    tmp_path: Path, fake_hub: Hub, checkpoint: str
 ) -> None:
-    files = stand_in.repos[REPO].commits[checkpoint]
+    files = fake_hub.repos[REPO].commits[checkpoint]
     files[WEIGHTS] = replace(files[WEIGHTS], size=10**18)
 
-    error = refused(HubFolder(REPO), tmp_path / "made")
+    error = fetch_expecting_error(HubFolder(REPO), tmp_path / "made")
 
     assert error.code == "disk_full"
     assert int(error.values["need_mb"]) >= 10**12
-    assert stand_in.sent == {}
+    assert fake_hub.sent_bytes == {}
 
 
 # The program
 
 
-def test_the_program_reports_its_progress_and_the_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_the_program_reports_its_progress_and_the_commit(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
     target = tmp_path / "made"
 
-    program = program_for(target, "--events", "--revision", "main")
+    program = start_fetch(target, "--events", "--revision", "main")
     events = [json.loads(line) for line in program.communicate()[0].splitlines()]
 
     assert program.returncode == 0
@@ -191,42 +191,42 @@ def test_the_program_reports_its_progress_and_the_commit(tmp_path: Path, stand_i
     assert all(event.keys() == {"progress"} for event in events[:-1])
 
 
-def test_a_terminal_shows_a_progress_bar(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        program = program_for(tmp_path / "made", stderr=theirs)
-        os.close(theirs)
+def test_a_terminal_shows_a_progress_bar(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    with os.fdopen(master, "rb", buffering=0) as terminal:
+        program = start_fetch(tmp_path / "made", stderr=slave)
+        os.close(slave)
         shown = b""
         try:
-            while piece := terminal.read(4096):
-                shown += piece
-        except OSError:  # a terminal reports in this way that the other end was closed
+            while chunk := terminal.read(4096):
+                shown += chunk
+        except OSError:  # how a terminal reports that the other end was closed
             pass
-        said = program.communicate()[0]
+        output = program.communicate()[0]
 
     assert program.returncode == 0
     assert "100%|" in shown.decode()
-    assert json.loads(said) == {"path": str(tmp_path / "made"), "commit": checkpoint}
+    assert json.loads(output) == {"path": str(tmp_path / "made"), "commit": checkpoint}
 
 
-def test_offline_mode_is_reported(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
-    program = program_for(tmp_path / "made", "--events", env={**os.environ, "HF_HUB_OFFLINE": "1"})
+def test_offline_mode_is_reported(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
+    program = start_fetch(tmp_path / "made", "--events", env={**os.environ, "HF_HUB_OFFLINE": "1"})
 
     events = [json.loads(line) for line in program.communicate()[0].splitlines()]
 
     assert program.returncode == 1
     assert events == [{"error": {"code": "hub_disabled", "values": {"repo": REPO}}}]
-    assert stand_in.requests == []
+    assert fake_hub.requests == []
 
 
-def test_a_disk_that_fills_up_is_reported(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_disk_that_fills_up_is_reported(tmp_path: Path, fake_hub: Hub, checkpoint: str) -> None:
     part = tmp_path / "made.part"
     part.mkdir()
-    version = stand_in.repos[REPO].commits[checkpoint][WEIGHTS].sha256[:16]
+    version = fake_hub.repos[REPO].commits[checkpoint][WEIGHTS].sha256[:16]
     (part / f"{WEIGHTS}.{version}.unfinished").symlink_to("/dev/full")
 
-    program = program_for(tmp_path / "made", "--events")
+    program = start_fetch(tmp_path / "made", "--events")
     last = json.loads(program.communicate()[0].splitlines()[-1])
 
     assert program.returncode == 1

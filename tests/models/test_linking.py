@@ -110,20 +110,26 @@ def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.
     uri = create_store(tmp_path)
     mlflow.set_tracking_uri(uri)
     experiment = MlflowClient(uri).create_experiment("linked", artifact_location=artifacts.as_uri())
-    seen: list[int] = []
+    sizes: list[int] = []
     remove_tree = shutil.rmtree
 
-    def sum_up(folder: object, *rest: object, **more: object) -> None:
-        seen.append(sum(f.lstat().st_size for f in Path(str(folder)).rglob("*") if f.is_file() and not f.is_symlink()))
-        remove_tree(folder, *rest, **more)  # type: ignore[arg-type]  # passed on unchanged
+    def record_size(folder: object, *rest: object, **options: object) -> None:
+        sizes.append(
+            sum(
+                file.lstat().st_size
+                for file in Path(str(folder)).rglob("*")
+                if file.is_file() and not file.is_symlink()
+            )
+        )
+        remove_tree(folder, *rest, **options)  # type: ignore[arg-type]  # passed on unchanged
 
-    monkeypatch.setattr(shutil, "rmtree", sum_up)
+    monkeypatch.setattr(shutil, "rmtree", record_size)
     with mlflow.start_run(experiment_id=experiment), linked_logging():
         logged = mlflow.pyfunc.log_model(
             name="echo", python_model=str(code), artifacts={"weights": str(source)}, pip_requirements=[]
         )
-    assert seen, "mlflow has cleared its temporary folder"
-    assert max(seen) < SMALL, "which never held a copy of the weights"
+    assert sizes, "mlflow removes its temporary folder"
+    assert max(sizes) < SMALL, "the temporary folder never contains the weights"
     assert list(temporary.iterdir()) == []
     return Path(mlflow.pyfunc.load_model(logged.model_uri).predict(pd.DataFrame({"a": [1]}))[0])
 
@@ -149,10 +155,12 @@ def test_a_store_on_the_same_disk_gets_links_without_temporary_copies(
 ) -> None:
     stored = log_echo(tmp_path, source, tmp_path / "artifacts", monkeypatch)
 
-    wanted = {
-        name: held for name, held in contents(source).items() if name not in ("hub.json", ".cache/huggingface/part")
+    expected = {
+        name: content
+        for name, content in contents(source).items()
+        if name not in ("hub.json", ".cache/huggingface/part")
     }
-    assert contents(stored) == wanted
+    assert contents(stored) == expected
     for name in ("model.bin", "deep/er/more.bin"):
         assert (stored / name).samefile(source / name)
     assert not (stored / "settings.json").samefile(source / "settings.json")

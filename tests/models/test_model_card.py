@@ -51,7 +51,7 @@ def test_a_card_describes_the_model(tmp_path: Path) -> None:
     )
 
 
-def test_the_title_is_the_first_heading_of_the_first_level(tmp_path: Path) -> None:
+def test_the_title_is_the_first_top_level_heading(tmp_path: Path) -> None:
     text = "## Before\n\n> # Quoted\n\n# <img src=x> The `Tiny` *model*\n\n# Another\n"
 
     assert _card(tmp_path, text).title == "The Tiny model"
@@ -101,7 +101,7 @@ def test_a_long_paragraph_is_cut_between_words(tmp_path: Path) -> None:
         ("- a list", "", ()),
     ],
 )
-def test_front_matter_as_people_write_it(tmp_path: Path, front: str, license_: str, tags: tuple[str, ...]) -> None:
+def test_irregular_front_matter_is_parsed(tmp_path: Path, front: str, license_: str, tags: tuple[str, ...]) -> None:
     card = _card(tmp_path, f"---\n{front}\n---\n# Title")
 
     assert (card.title, card.license, card.tags) == ("Title", license_, tags)

@@ -25,7 +25,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=preset_keys())
-def test_a_preset_names_both_forms(preset: Preset) -> None:
+def test_a_preset_has_a_pipeline_and_onnx_folders(preset: Preset) -> None:
     if preset.wheel:
         assert preset.pipeline is None
         assert not preset.onnx
@@ -58,8 +58,10 @@ def test_weights_on_the_hub_are_pinned_by_commit_if_known() -> None:
     assert {revisions[key] for key in revisions.keys() - pinned} == {"main"}
 
 
-def test_the_memory_includes_the_weights_a_chat_and_the_process() -> None:
-    assert Needs(download=0, disk=0, weights=150_000_000, token_cache=50_000).memory == 700_000_000, "of 655 MB"
+def test_the_memory_includes_weights_kv_cache_and_process() -> None:
+    assert Needs(download=0, disk=0, weights=150_000_000, token_cache=50_000).memory == 700_000_000, (
+        "655 MB, rounded up"
+    )
     cache = {preset.origin.name: preset.needs.token_cache for preset in PRESETS}
     assert cache["smollm2-135m"] == 2 * 30 * 3 * 64 * 4, "layers, KV heads, head size, bytes"
     assert cache["phi-3-mini-4k"] == 2 * 32 * 32 * 96 * 4

@@ -174,11 +174,11 @@ def test_a_program_prints_only_its_events(program: Path) -> None:
 
     assert done.returncode == 0
     assert _events(done) == [{"progress": [1, 4]}, {"progress": [4, 4]}, {"result": {"path": "/made/model ✓"}}]
-    for who in ("a library", "native code", "a child"):
-        assert f"{who} prints" in done.stderr
+    for source in ("a library", "native code", "a child"):
+        assert f"{source} prints" in done.stderr
 
 
-def test_in_a_terminal_the_program_prints_sentences(program: Path) -> None:
+def test_without_events_the_program_prints_sentences(program: Path) -> None:
     done = _run(program)
 
     assert done.stdout.splitlines()[:2] == ["1 of 4 (25 %)", "4 of 4 (100 %)"]

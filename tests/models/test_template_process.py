@@ -72,9 +72,8 @@ def test_a_bomb_is_terminated_soon(name: str) -> None:
 
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert str(caught.value)
-    assert (
-        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
-    )  # seconds, including the start of the interpreter
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 1.5  # including the start of the interpreter
 
 
 def test_time_and_memory_limits_are_distinguished() -> None:
@@ -132,22 +131,22 @@ def test_errors_keep_their_kind_and_message() -> None:
 
 
 def test_secrets_do_not_reach_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = dict[str, Any]()
+    environment = dict[str, Any]()
 
     def stop(*_arguments: Any, env: dict[str, str], **_others: Any) -> None:
-        seen.update(env)
+        environment.update(env)
         raise OSError
 
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setattr("subprocess.run", stop)
-    with pytest.raises(OSError):  # noqa: PT011 (the one above)
+    with pytest.raises(OSError):  # noqa: PT011 (raised by stop)
         render_in_child("", {}, NOW)
 
-    assert "PYTHONPATH" in seen
-    assert "secret" not in seen.values()
+    assert "PYTHONPATH" in environment
+    assert "secret" not in environment.values()
 
 
-def test_a_process_not_declared_confined_renders_in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unconfined_process_renders_in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template, "_is_confined", threading.Event())
 
     assert render_chat_template("{{ messages[0].content }}{{ bos_token }}", HI, {"bos_token": "<s>"}) == "Hi<s>"

@@ -18,7 +18,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.sources.remote_source import RemoteSource
 from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
 from tests.support.app_server import find_free_port, wait_until
-from tests.support.asgi_client import running
+from tests.support.asgi_client import run_app
 from tests.support.build_cache import create_store
 from tests.support.logins import hash_logins
 from tests.support.trust import approve_models
@@ -68,7 +68,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
     settings = Settings.read({"PHI3_UI_HOME": str(home), "PHI3_UI_API_KEYS": hash_logins(anna=KEY)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FirstRun, "start", lambda self: None)
-        with running(server.create_app, settings) as client, served(client.app) as port:
+        with run_app(server.create_app, settings) as client, served(client.app) as port:
             yield Other(here, client.app, model, port)
 
 

@@ -19,7 +19,7 @@ from phi3_ui.remote_servers import RemoteServer, create_remote_server
 from phi3_ui.settings import Settings
 from phi3_ui.sources.remote_source import RemoteSource
 from phi3_ui.store.registry.cards import LoggedRequest
-from tests.support.stand_in_api import StandInApi, Stream, refusal
+from tests.support.stand_in_api import StandInApi, Stream, error_response
 from tests.ui.handlers.doubles import ENTRY
 
 LAB = '[lab]\nurl = "https://lab.example/v1"\nkey = "sk-1"\n'
@@ -46,7 +46,7 @@ def source(api: StandInApi, tmp_path: Path) -> Iterator[Source]:
 
 
 def test_models_are_those_that_the_server_lists_with_what_it_says_of_them(api: StandInApi, source: Source) -> None:
-    api.is_held = True
+    api.is_models_list_held = True
     assert source.list_models() == [], "nobody waits for the server"
     assert source.get_state(source.find("remote:lab/a/b")).phase == "closed"
     api.models = [
@@ -54,7 +54,7 @@ def test_models_are_those_that_the_server_lists_with_what_it_says_of_them(api: S
         {"id": "c", "meta": {"n_ctx_train": 8192}},
         {"id": "d", "context_length": 2048, "supported_parameters": ["seed", "tools"]},
     ]
-    api.is_held = False
+    api.is_models_list_held = False
     source._reports.fetch(source.servers[0])
 
     first, second, third = source.list_models()
@@ -103,7 +103,7 @@ def test_a_server_that_cannot_be_asked_says_why_and_hides_no_other(api: StandInA
         answer = api._handle
 
         async def handle(request: httpx.Request) -> httpx.Response:
-            return refusal(401, "no") if request.url.host == "lab.example" else await answer(request)
+            return error_response(401, "no") if request.url.host == "lab.example" else await answer(request)
 
         api._handle = handle  # type: ignore[method-assign]
         source._loop.close()
@@ -227,7 +227,7 @@ def test_a_server_that_refuses_to_list_its_models_is_what_is_wrong(
     api: StandInApi, monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:
     async def handle(_: httpx.Request) -> httpx.Response:
-        return refusal(status, "context window")
+        return error_response(status, "context window")
 
     monkeypatch.setattr(api, "_handle", handle)
     error = _report(api, create_remote_server(name="lab", url="https://lab.example")).error

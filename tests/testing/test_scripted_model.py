@@ -1,4 +1,4 @@
-"""The scripted model, found in a store, loaded in its process and answered through its contract like any other."""
+"""The scripted model: found in a store, loaded in its process and called through its contract like any other model."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def ask(
     return list(hosted.answer(request, cancel or CancelToken()))
 
 
-def completed(events: list[AnswerEvent]) -> Completed:
+def get_completed(events: list[AnswerEvent]) -> Completed:
     last = events[-1]
     assert isinstance(last, Completed)
     return last
@@ -73,13 +73,13 @@ def completed(events: list[AnswerEvent]) -> Completed:
 def test_echoes_the_question_when_no_reply_is_queued(model: ScriptedModel, hosted: HostedModel) -> None:
     question = "<b>One</b>\n\u2063 & \\u2063 two 😀"
 
-    assert completed(ask(hosted, question)).text == question
+    assert get_completed(ask(hosted, question)).text == question
     assert [request.question for request in model.requests] == [question]
 
 
-def test_gives_queued_replies_in_order_with_their_usage(model: ScriptedModel, hosted: HostedModel) -> None:
+def test_returns_queued_replies_in_order_with_their_usage(model: ScriptedModel, hosted: HostedModel) -> None:
     model.enqueue(Reply("One two"), Reply("Three.", usage=(70, 30)))
-    first, second = completed(ask(hosted, "Count to two.")), completed(ask(hosted, "Go on."))
+    first, second = get_completed(ask(hosted, "Count to two.")), get_completed(ask(hosted, "Go on."))
 
     assert (first.text, first.usage, first.finish_reason) == ("One two", Usage(3, 3, 0), "stop")
     assert (second.text, second.usage) == ("Three.", Usage(70, 30, 0))
@@ -88,12 +88,12 @@ def test_gives_queued_replies_in_order_with_their_usage(model: ScriptedModel, ho
 def test_a_reply_can_wait_for_its_question(model: ScriptedModel, hosted: HostedModel) -> None:
     model.enqueue(Reply("Paris.", question="And of France?"))
 
-    assert [completed(ask(hosted, question)).text for question in ("Hi", "And of France?")] == ["Hi", "Paris."]
+    assert [get_completed(ask(hosted, question)).text for question in ("Hi", "And of France?")] == ["Hi", "Paris."]
 
 
 def test_stops_at_max_tokens(model: ScriptedModel, hosted: HostedModel) -> None:
     model.enqueue(Reply("la ", endless=True, seconds_per_token=0.001))
-    end = completed(ask(hosted, "Sing.", max_tokens=5))
+    end = get_completed(ask(hosted, "Sing.", max_tokens=5))
 
     assert (end.text, end.usage, end.finish_reason) == ("la la la la la ", Usage(1, 5, 0), "length")
     (request,) = model.requests
@@ -112,7 +112,7 @@ def test_a_gate_holds_the_answer_until_it_is_opened(model: ScriptedModel, hosted
     gate.wait_until_reached()
     gate.open()
 
-    assert completed(list(events)).text == "Once upon a time."
+    assert get_completed(list(events)).text == "Once upon a time."
 
 
 def test_an_answer_at_a_gate_can_be_cancelled(model: ScriptedModel, hosted: HostedModel) -> None:
@@ -125,7 +125,7 @@ def test_an_answer_at_a_gate_can_be_cancelled(model: ScriptedModel, hosted: Host
 
     thread = threading.Thread(target=cancel_at_gate)
     thread.start()
-    end = completed(ask(hosted, "A story.", cancel=cancel))
+    end = get_completed(ask(hosted, "A story.", cancel=cancel))
     thread.join()
 
     assert (end.text, end.finish_reason) == ("Once upon ", "cancelled")

@@ -26,12 +26,12 @@ def exchanges(conversation: Conversation) -> list[tuple[str, str | None]]:
     return [(turn.question, turn.answer.text if turn.answer else None) for turn in conversation.turns]
 
 
-def asked_at(turn: Turn) -> float:
+def get_asked_at(turn: Turn) -> float:
     assert turn.request
     return turn.request.asked_at
 
 
-def answer_of(turn: Turn) -> Answer:
+def get_answer(turn: Turn) -> Answer:
     assert turn.answer
     return turn.answer
 
@@ -94,8 +94,8 @@ def open_webui_chat() -> dict[str, Any]:
         open_webui_message("q2", "a", "user", "Sure?", 1010),
         open_webui_message("a2", "q2", "assistant", "", 1010, model="phi3:latest", error={"content": "out of memory"}),
     ]
-    history = {"messages": {one["id"]: one for one in messages}, "currentId": "a2"}
-    shown = [one for one in messages if one["id"] != "b"]
+    history = {"messages": {message["id"]: message for message in messages}, "currentId": "a2"}
+    shown = [message for message in messages if message["id"] != "b"]
     chat = {
         "title": "Sums",
         "models": ["phi3:latest"],

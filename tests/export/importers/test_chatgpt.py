@@ -8,13 +8,13 @@ import pytest
 from tests.export.importers.samples import (
     GPT,
     IMAGE,
-    answer_of,
-    asked_at,
     branched_chatgpt_chat,
     chatgpt_chat,
     chatgpt_node,
     exchanges,
     find_refusal,
+    get_answer,
+    get_asked_at,
     read_chat,
 )
 
@@ -24,15 +24,19 @@ def test_a_chatgpt_tree_keeps_its_branches_times_and_models() -> None:
 
     first, second = conversation.turns
     assert (title, exchanges(conversation)) == ("Sums", [("2+2?", "4"), ("Sure?", "Yes.")])
-    variants = [conversation.get_turn(one) for one in conversation.variant_ids(first.id)]
-    assert [(one.question, answer_of(one).text, answer_of(one).model, asked_at(one)) for one in variants] == [
+    variants = [conversation.get_turn(turn_id) for turn_id in conversation.variant_ids(first.id)]
+    assert [
+        (turn.question, get_answer(turn).text, get_answer(turn).model, get_asked_at(turn)) for turn in variants
+    ] == [
         ("2+2?", "4", "gpt-4", 1000),
         ("2+2?", "four", "o1", 1005),
         ("3+3?", "6", "gpt-4", 1007),
     ]
-    assert [answer_of(one).finish_reason for one in variants] == ["stop", "length", "stop"]
-    assert asked_at(second) == 1010
-    assert [asked_at(turn) for turn in conversation.tree] == sorted(asked_at(turn) for turn in conversation.tree)
+    assert [get_answer(turn).finish_reason for turn in variants] == ["stop", "length", "stop"]
+    assert get_asked_at(second) == 1010
+    assert [get_asked_at(turn) for turn in conversation.tree] == sorted(
+        get_asked_at(turn) for turn in conversation.tree
+    )
 
 
 def test_a_chatgpt_export_may_list_only_the_children_of_a_node() -> None:
@@ -70,7 +74,7 @@ def test_chatgpt_tools_reasoning_and_instructions_are_kept() -> None:
 
     assert turn.request
     assert turn.request.system == "I am six.\n\nBe brief.\n\nLikes sums."
-    assert answer_of(turn).text == (
+    assert get_answer(turn).text == (
         "<think>\nAdd\n\n1 and 1\n</think>\n\n````python\nprint('```')\n````\n\n```\n2\n```\n\nIt is 2."
     )
 
@@ -116,20 +120,25 @@ def test_chatgpt_content_other_than_text_is_refused_by_name(node: dict[str, Any]
 
 
 def test_a_chatgpt_answer_may_have_thousands_of_messages() -> None:
-    """They are not copied for each message."""
-    nodes = {f"a{n}": chatgpt_node(f"a{n - 1}" if n else "q", "assistant", str(n)) for n in range(5_000)}
+    """The text is not copied for each message."""
+    nodes = {
+        f"a{number}": chatgpt_node(f"a{number - 1}" if number else "q", "assistant", str(number))
+        for number in range(5_000)
+    }
 
     [turn] = read_chat(chatgpt_chat(q=chatgpt_node("s", "user", "Count."), **nodes))[1].turns
 
-    assert answer_of(turn).text == "\n\n".join(map(str, range(5_000)))
+    assert get_answer(turn).text == "\n\n".join(map(str, range(5_000)))
 
 
 def test_system_prompts_that_grow_with_every_message_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.export.importers.message_tree._MAX_CHARACTERS", 1_000)
-    nodes = {f"a{n}": chatgpt_node(f"a{n - 1}" if n else "s", "system", "x" * 10) for n in range(50)}
-    said = [{"from": "system", "value": "x"}] * 50
+    nodes = {
+        f"a{number}": chatgpt_node(f"a{number - 1}" if number else "s", "system", "x" * 10) for number in range(50)
+    }
+    messages = [{"from": "system", "value": "x"}] * 50
 
-    for chat in (chatgpt_chat(**nodes), {"conversations": said}):
+    for chat in (chatgpt_chat(**nodes), {"conversations": messages}):
         assert "its system prompts or its answers are too long for so many messages" in find_refusal(chat)
 
 
@@ -163,13 +172,13 @@ def test_chatgpt_citations_become_links_or_nothing_and_hidden_messages_stay_hidd
         (
             "\ue200",
             [{"matched_text": "\ue200", "alt": "\ue200\ue200"}] * 40,
-        ),  # would double with each one, if replaced one by one
+        ),  # replacing one at a time would double the text each time
         ("\ue200" * 100_000, []),
         ("【1†" * 50_000, []),
     ],
     ids=["doubling", "open marks", "open brackets"],
 )
-def test_chatgpt_citations_take_neither_much_memory_nor_much_time(text: str, references: list[dict[str, str]]) -> None:
+def test_chatgpt_citations_take_little_memory_and_time(text: str, references: list[dict[str, str]]) -> None:
     started = time.process_time()
     answer = exchanges(read_chat(_cited(text, references))[1])[0][1] or ""
 

@@ -13,13 +13,13 @@ from phi3_ui.errors import UserError
 from phi3_ui.export.chat_file import read_chats
 from tests.export.importers.samples import (
     IMAGE,
-    answer_of,
-    asked_at,
     branched_chatgpt_chat,
     chatgpt_chat,
     chatgpt_node,
     exchanges,
     find_refusal,
+    get_answer,
+    get_asked_at,
     lm_studio_chat,
     open_webui_chat,
     read_chat,
@@ -34,17 +34,17 @@ _CHATS: list[Any] = [
 ]
 
 
-def test_in_a_mixed_list_the_unreadable_chat_is_named() -> None:
-    bad = chatgpt_chat(q=chatgpt_node("s", "user", IMAGE))
+def test_the_unreadable_chat_of_a_mixed_list_is_named() -> None:
+    unreadable = chatgpt_chat(q=chatgpt_node("s", "user", IMAGE))
     refused = list[str]()
 
-    read = read_chats(json.dumps([*_CHATS, bad]).encode(), refused.append)
+    read = read_chats(json.dumps([*_CHATS, unreadable]).encode(), refused.append)
 
     assert [title for title, _ in read] == ["Sums", "Sums", "Sums", "Hi", "T"]
     assert refused == ["chat 6 “Sums”: mapping.q.message.content.parts.0 is not text but image_asset_pointer"]
-    assert "chat 6" in find_refusal([*_CHATS, bad])
+    assert "chat 6" in find_refusal([*_CHATS, unreadable])
     with pytest.raises(UserError, match="chat 1 “Sums”"):
-        read_chats(json.dumps([bad]).encode(), refused.append)
+        read_chats(json.dumps([unreadable]).encode(), refused.append)
 
 
 def test_openai_messages_keep_time_and_reasoning_and_refuse_other_content_by_name() -> None:
@@ -54,7 +54,7 @@ def test_openai_messages_keep_time_and_reasoning_and_refuse_other_content_by_nam
     ]
     title, conversation = read_chat({"name": "T", "messages": messages})
 
-    assert (title, asked_at(conversation.turns[0])) == ("T", 1_700_000_000)
+    assert (title, get_asked_at(conversation.turns[0])) == ("T", 1_700_000_000)
     assert exchanges(conversation) == [("Hi", "<think>\nA greeting.\n</think>\n\nHello")]
     image = {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}
     assert "messages.1.content.1 is not text but image_url" in find_refusal([*messages[:1], image])
@@ -70,7 +70,7 @@ def test_openai_messages_keep_time_and_reasoning_and_refuse_other_content_by_nam
 _LINES = b"\n".join(json.dumps(chat).encode() for chat in [_CHATS[3], _CHATS[4]])
 
 
-def test_json_lines_hold_a_chat_on_each_line() -> None:
+def test_each_line_of_json_lines_is_a_chat() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("a.jsonl", _LINES)
@@ -97,13 +97,13 @@ def test_json_lines_hold_a_chat_on_each_line() -> None:
         *((bad, None) for bad in ("nan", "inf", "1e999", "-inf", 1e300, -1, True, "9999-12-31", [0])),
     ],
 )
-def test_times_are_read_in_any_unit_or_refused(time: Any, seconds: float | None) -> None:
+def test_times_are_parsed_in_any_unit_or_refused(time: Any, seconds: float | None) -> None:
     chat = {"conversations": [{"from": "human", "value": "Hi", "timestamp": time}], "id": 10**30}
 
     if seconds is None:
         assert "conversations.0.timestamp is not a time" in find_refusal(chat)
     else:
-        assert asked_at(read_chat(chat)[1].turns[0]) == seconds
+        assert get_asked_at(read_chat(chat)[1].turns[0]) == seconds
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_error_of_an_open_webui_answer_is_kept(error: Any, detail: str) -> N
     chat = open_webui_chat()
     chat["chat"]["history"]["messages"]["a2"] |= {"error": error, "content": "No model."}
 
-    found = answer_of(read_chat(chat)[1].turns[1]).error
+    found = get_answer(read_chat(chat)[1].turns[1]).error
 
     assert found == ("refused", {"model": "phi3:latest", "detail": detail})
 
@@ -136,7 +136,7 @@ def test_only_the_conversations_of_a_chatgpt_archive_are_read() -> None:
     assert [title for title, _ in read_chats(packed.getvalue())] == ["Sums", "Sums"]
 
 
-_DAMAGES: list[Any] = [None, -5, 1e300, 10**30, True, "x", "inf", [[]], {"type": []}]
+_DAMAGED_VALUES: list[Any] = [None, -5, 1e300, 10**30, True, "x", "inf", [[]], {"type": []}]
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -147,13 +147,13 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("chat", _CHATS)
 def test_a_chat_with_any_damaged_field_is_read_or_refused(chat: Any) -> None:
     for *path, last in _paths(chat)[1:]:
-        for damage in _DAMAGES:
-            damaged = at = deepcopy(chat)
+        for value in _DAMAGED_VALUES:
+            damaged = parent = deepcopy(chat)
             for key in path:
-                at = at[key]
-            at[last] = damage
+                parent = parent[key]
+            parent[last] = value
             with suppress(UserError):
                 for _, conversation in read_chats(json.dumps(damaged).encode()):
                     assert conversation.turns
-                    places = {turn.id: place for place, turn in enumerate(conversation.tree)}
-                    assert all(places[turn.parent] < places[turn.id] for turn in conversation.tree if turn.parent)
+                    positions = {turn.id: position for position, turn in enumerate(conversation.tree)}
+                    assert all(positions[turn.parent] < positions[turn.id] for turn in conversation.tree if turn.parent)

@@ -6,7 +6,7 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import Timings, Usage
-from tests.export.importers.samples import answer_of, asked_at, exchanges, find_refusal, lm_studio_chat, read_chat
+from tests.export.importers.samples import exchanges, find_refusal, get_answer, get_asked_at, lm_studio_chat, read_chat
 
 
 def test_an_lm_studio_chat_keeps_its_versions_times_and_models() -> None:
@@ -15,17 +15,17 @@ def test_an_lm_studio_chat_keeps_its_versions_times_and_models() -> None:
     first, second = conversation.turns
     assert title == "Sums"
     assert exchanges(conversation) == [("2+2?", "<think>Easy.</think>\n\nfour"), ("Sure?", None)]
-    expected = Answer("phi-3", answer_of(first).text, Usage(9, 3), Timings(0.2, 1.5, 40.5), "length")
+    expected = Answer("phi-3", get_answer(first).text, Usage(9, 3), Timings(0.2, 1.5, 40.5), "length")
     assert first.answer == expected
     assert first.request
     assert (first.request.system, first.request.asked_at) == ("Be brief.", 1_700_000_005)
     other = conversation.get_turn(conversation.variant_ids(first.id)[0])
-    assert (answer_of(other).text, answer_of(other).model, asked_at(other)) == ("4", "llama-3", 1_700_000_000)
+    assert (get_answer(other).text, get_answer(other).model, get_asked_at(other)) == ("4", "llama-3", 1_700_000_000)
     assert second.parent == first.id
 
 
 @pytest.mark.parametrize(
-    ("version", "named"),
+    ("version", "detail"),
     [
         ({"role": "user", "content": [{"type": "file"}]}, "messages.0.versions.0.content.0 is not text but file"),
         ({"role": "tool", "content": []}, "messages.0.versions.0.role"),
@@ -39,8 +39,8 @@ def test_an_lm_studio_chat_keeps_its_versions_times_and_models() -> None:
         ),
     ],
 )
-def test_lm_studio_content_other_than_text_is_refused_by_name(version: dict[str, Any], named: str) -> None:
-    assert named in find_refusal({"name": "c", "messages": [{"versions": [version], "currentlySelected": 0}]})
+def test_lm_studio_content_other_than_text_is_refused_by_name(version: dict[str, Any], detail: str) -> None:
+    assert detail in find_refusal({"name": "c", "messages": [{"versions": [version], "currentlySelected": 0}]})
     assert "messages.0.currentlySelected" in find_refusal(
         {"messages": [{"versions": [version], "currentlySelected": 1}]}
     )

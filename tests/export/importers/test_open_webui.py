@@ -7,7 +7,7 @@ import pytest
 
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.chat.types import Usage
-from tests.export.importers.samples import answer_of, asked_at, exchanges, find_refusal, open_webui_chat, read_chat
+from tests.export.importers.samples import exchanges, find_refusal, get_answer, get_asked_at, open_webui_chat, read_chat
 
 
 @pytest.mark.parametrize("wrap", [lambda chat: [chat], lambda chat: chat, lambda chat: chat["chat"]])
@@ -16,17 +16,17 @@ def test_an_open_webui_chat_keeps_its_branches_times_and_models(wrap: Callable[[
 
     first, second = conversation.turns
     assert (title, exchanges(conversation)) == ("Sums", [("2+2?", "4"), ("Sure?", "")])
-    assert (answer_of(first).model, answer_of(first).usage, first.feedback) == (
+    assert (get_answer(first).model, get_answer(first).usage, first.feedback) == (
         "phi3:latest",
         Usage(5, 2),
         Feedback(True, "x"),
     )
-    assert (asked_at(first), asked_at(second)) == (1000, 1010)
+    assert (get_asked_at(first), get_asked_at(second)) == (1000, 1010)
     assert first.request
     assert first.request.system == "Be brief."
-    other = answer_of(conversation.get_turn(conversation.variant_ids(first.id)[1]))
+    other = get_answer(conversation.get_turn(conversation.variant_ids(first.id)[1]))
     assert (other.text, other.model, other.finish_reason) == ("four", "llama3", "cancelled")
-    assert answer_of(second).error == ("refused", {"model": "phi3:latest", "detail": "out of memory"})
+    assert get_answer(second).error == ("refused", {"model": "phi3:latest", "detail": "out of memory"})
 
 
 def test_an_open_webui_chat_may_contain_only_a_list_of_messages() -> None:
@@ -39,7 +39,7 @@ def test_an_open_webui_chat_may_contain_only_a_list_of_messages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "fields", "named"),
+    ("key", "fields", "detail"),
     [
         ("q", {"files": [{"type": "image"}]}, "history.messages.q.files"),
         ("a", {"sources": [{"source": {}}]}, "history.messages.a.sources"),
@@ -50,11 +50,11 @@ def test_an_open_webui_chat_may_contain_only_a_list_of_messages() -> None:
         ("q2", {"parentId": "x"}, "history.messages.q2: its parent x is missing"),
     ],
 )
-def test_open_webui_content_other_than_text_is_refused_by_name(key: str, fields: dict[str, Any], named: str) -> None:
+def test_open_webui_content_other_than_text_is_refused_by_name(key: str, fields: dict[str, Any], detail: str) -> None:
     chat = open_webui_chat()
     chat["chat"]["history"]["messages"][key] |= fields
 
-    assert named in find_refusal([chat])
+    assert detail in find_refusal([chat])
 
 
 @pytest.mark.parametrize("name", ["usage", "info"])
@@ -62,4 +62,4 @@ def test_token_counts_of_ollama_are_kept(name: str) -> None:
     answer = {"role": "assistant", "content": "2", name: {"prompt_eval_count": 7, "eval_count": 3, "eval_duration": 9}}
     _, conversation = read_chat({"history": {}, "messages": [{"role": "user", "content": "1+1?"}, answer]})
 
-    assert answer_of(conversation.turns[0]).usage == Usage(7, 3)
+    assert get_answer(conversation.turns[0]).usage == Usage(7, 3)

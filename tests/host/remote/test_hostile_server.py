@@ -18,7 +18,7 @@ from phi3_ui.host.remote.http_loop import HttpLoop
 from phi3_ui.host.remote.remote_model import RemoteModel
 from phi3_ui.host.remote.server_reports import ServerReports
 from phi3_ui.remote_servers import create_remote_server
-from tests.support.stand_in_api import StandInApi, Stream, chunk, event, streamed, whole_stream
+from tests.support.stand_in_api import StandInApi, Stream, chunk, complete_stream, event, stream_response
 
 SERVER = create_remote_server(name="lab", url="https://lab.example/v1", key="sk-1")
 MANY = 300_000
@@ -49,14 +49,14 @@ def read(pieces: Iterator[bytes]) -> list[str | None]:
             yield piece
 
     async def collect() -> list[str | None]:
-        return [one async for one in read_events(send())]
+        return [data async for data in read_events(send())]
 
     with start_blocking_portal() as portal:
         return portal.call(collect)
 
 
 @pytest.mark.parametrize("piece", [b"data: " + b"x" * 994 + b"\n", b"data:\n", b"x" * 1000, b"data: x\r"])
-def test_an_event_without_end_is_given_up_within_its_limit(piece: bytes) -> None:
+def test_an_endless_event_is_aborted_at_the_limit(piece: bytes) -> None:
     sent = 0
 
     def send() -> Iterator[bytes]:
@@ -70,14 +70,14 @@ def test_an_event_without_end_is_given_up_within_its_limit(piece: bytes) -> None
     assert sent <= chat_stream.MAX_EVENT + 200_000
 
 
-def test_a_line_in_the_smallest_pieces_takes_linear_time() -> None:
+def test_a_line_split_into_single_bytes_takes_linear_time() -> None:
     start = time.process_time()
     assert read(iter([b"data: ", *[b"x"] * MANY, b"\n", b"\n"])) == ["x" * MANY]
-    assert time.process_time() - start < 4  # joining all for each takes 15 s
+    assert time.process_time() - start < 4  # joining all pieces for each new one takes 15 s
 
 
 @pytest.mark.parametrize("piece", [b": still here\n\n", b"\n", b"event: ping\n", b"x", event({"choices": []}).encode()])
-def test_a_stream_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
+def test_an_endless_stream_is_aborted(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
     monkeypatch.setattr(chat_stream, "_MAX_STREAM", 100_000)
 
     def send() -> Iterator[bytes]:
@@ -89,11 +89,11 @@ def test_a_stream_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, piece
         read(send())
 
 
-def test_an_answer_of_too_many_pieces_is_given_up(
+def test_an_answer_of_too_many_pieces_is_aborted(
     api: StandInApi, loop: HttpLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_model, "_MAX_PIECES", 10)
-    api.handlers = [lambda _: streamed(*whole_stream(*"abcdefghijk"))]
+    api.handlers = [lambda _: stream_response(*complete_stream(*"abcdefghijk"))]
     with pytest.raises(UserError, match="does not end"):
         ask(loop)
 
@@ -143,7 +143,7 @@ def test_long_numbers_and_deep_lists_are_malformed(data: bytes) -> None:
     ],
     ids=["words", "spaces", "contexts", "depth", "values", "controls"],
 )
-def test_an_error_of_any_text_takes_little_time(body: bytes) -> None:
+def test_parsing_an_error_of_any_text_takes_little_time(body: bytes) -> None:
     start = time.process_time()
     target = RemoteTarget(SERVER, "m")
     assert len(str(failure_from_status(target, 400, httpx.Headers(), body).error)) < 600
@@ -160,7 +160,7 @@ def test_an_error_of_any_text_takes_little_time(body: bytes) -> None:
     ],
     ids=["values", "depth", "number"],
 )
-def test_a_list_of_models_that_is_too_large_is_none(
+def test_an_oversized_list_of_models_is_malformed(
     api: StandInApi, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     async def handle(_: httpx.Request) -> httpx.Response:
@@ -174,14 +174,14 @@ def test_a_list_of_models_that_is_too_large_is_none(
 
 
 @pytest.mark.parametrize("created", [10**30, 2**63, -1, True, 1e300, "x"])
-def test_a_model_of_an_impossible_time_hides_no_other(api: StandInApi, loop: HttpLoop, created: object) -> None:
+def test_an_impossible_creation_time_does_not_hide_the_model(api: StandInApi, loop: HttpLoop, created: object) -> None:
     api.models = [{"id": "m", "created": created}]
     report = ServerReports(loop).fetch(SERVER)
     assert report.models
     assert report.models[0].created in (0, 1)
 
 
-def test_no_cookie_is_kept(api: StandInApi, loop: HttpLoop) -> None:
+def test_cookies_are_not_kept(api: StandInApi, loop: HttpLoop) -> None:
     set_cookies = [("set-cookie", f"c{number}=x; Domain=lab.example; Path=/") for number in range(50)]
 
     def answer(_: httpx.Request) -> httpx.Response:

@@ -37,7 +37,17 @@ from phi3_ui.host.remote.http_loop import HttpLoop
 from phi3_ui.host.remote.remote_model import RemoteModel
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.remote_servers import create_remote_server
-from tests.support.stand_in_api import DONE, USAGE, StandInApi, Stream, answered, chunk, event, refusal, streamed
+from tests.support.stand_in_api import (
+    DONE,
+    USAGE,
+    StandInApi,
+    Stream,
+    chunk,
+    error_response,
+    event,
+    respond,
+    stream_response,
+)
 
 KEY = "sk-secret"
 KEYS = st.sampled_from(
@@ -71,7 +81,7 @@ def ask(model: RemoteModel, request: ChatRequest = REQUEST, cancel: CancelToken 
 
 def last(events: list[AnswerEvent]) -> Completed:
     assert isinstance(events[-1], Completed)
-    assert sum(isinstance(one, Completed) for one in events) == 1
+    assert sum(isinstance(event, Completed) for event in events) == 1
     return events[-1]
 
 
@@ -97,11 +107,11 @@ def test_an_answer_streams_with_its_usage(api: StandInApi, loop: HttpLoop) -> No
     ]
 
 
-def test_each_kind_of_server_gets_its_parameters_under_its_names(api: StandInApi, loop: HttpLoop) -> None:
+def test_each_kind_of_server_gets_the_parameters_that_it_supports(api: StandInApi, loop: HttpLoop) -> None:
     params = GenerationParams(9, 0.5, 0.9, 40, 1.1, 0.0, 0.5, ("\n",), 7)
     common = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["\n"], "seed": 7, "frequency_penalty": 0.5}
     few = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["\n"], "top_k": 40}
-    wanted = {
+    expected = {
         "openai": common,
         "vllm": {**common, "top_k": 40, "repetition_penalty": 1.1},
         "llama-server": {**common, "top_k": 40, "repeat_penalty": 1.1},
@@ -109,11 +119,11 @@ def test_each_kind_of_server_gets_its_parameters_under_its_names(api: StandInApi
         "databricks": few,
         "phi3-chat": {**common, "top_k": 40, "repetition_penalty": 1.1},
     }
-    for kind in wanted:
+    for kind in expected:
         ask(create(loop, kind=kind), ChatRequest(REQUEST.messages, params))
 
     shared = {"model", "messages", "stream", "stream_options"}
-    assert [{key: body[key] for key in body.keys() - shared} for body in api.bodies] == list(wanted.values())
+    assert [{key: body[key] for key in body.keys() - shared} for body in api.bodies] == list(expected.values())
     assert [request.headers.get("x-phi3-trace") for request in api.requests] == [*[None] * 5, "off"]
 
 
@@ -128,7 +138,7 @@ def test_each_kind_of_server_gets_its_parameters_under_its_names(api: StandInApi
         ({"url": "https://a.example/openai/v1/"}, "https://a.example/openai/v1/chat/completions"),
     ],
 )
-def test_azure_is_asked_by_its_deployment_with_its_header(
+def test_azure_requests_use_its_url_and_header(
     api: StandInApi, loop: HttpLoop, fields: dict[str, Any], url: str
 ) -> None:
     fields = {"url": "https://a.example", **fields}
@@ -140,16 +150,16 @@ def test_azure_is_asked_by_its_deployment_with_its_header(
     assert "authorization" not in request.headers
 
 
-def test_what_a_logged_model_begins_with_comes_first(api: StandInApi, loop: HttpLoop) -> None:
+def test_the_opening_messages_of_a_logged_model_come_first(api: StandInApi, loop: HttpLoop) -> None:
     ask(create(loop, opening=(Message("system", "Be brief."),)))
 
-    assert [one["content"] for one in api.bodies[0]["messages"]] == ["Be brief.", "Hi"]
+    assert [message["content"] for message in api.bodies[0]["messages"]] == ["Be brief.", "Hi"]
 
 
-def test_thoughts_are_no_part_of_the_answer(api: StandInApi, loop: HttpLoop) -> None:
+def test_reasoning_is_not_part_of_the_answer(api: StandInApi, loop: HttpLoop) -> None:
     parts = [{"type": "reasoning", "summary": []}, {"type": "text", "text": "Yes"}]
     api.handlers = [
-        lambda _: streamed(
+        lambda _: stream_response(
             chunk(reasoning_content="Hm"), chunk(reasoning="so"), chunk(content=parts), chunk(finish="length"), DONE
         )
     ]
@@ -159,16 +169,16 @@ def test_thoughts_are_no_part_of_the_answer(api: StandInApi, loop: HttpLoop) -> 
     assert (last(events).text, last(events).finish_reason, last(events).usage) == ("Yes", "length", None)
 
 
-def test_events_are_read_whatever_the_network_makes_of_them(api: StandInApi, loop: HttpLoop) -> None:
+def test_events_are_parsed_however_the_network_splits_them(api: StandInApi, loop: HttpLoop) -> None:
     text = "a\u2028b é\x0bc"
     raw = (": ping\n\nevent: x\n" + chunk(text) + chunk(finish="stop") + DONE).replace("\n", "\r\n").encode()
     raw = raw.replace(b"\\u2028", "\u2028".encode())
-    api.handlers = [lambda _: streamed(*(raw[at : at + 1] for at in range(len(raw))))]
+    api.handlers = [lambda _: stream_response(*(raw[index : index + 1] for index in range(len(raw))))]
 
     assert last(ask(create(loop))).text == text
 
 
-def test_a_server_that_does_not_stream_answers_whole(api: StandInApi, loop: HttpLoop) -> None:
+def test_a_response_without_streaming_is_one_delta(api: StandInApi, loop: HttpLoop) -> None:
     body = {"choices": [{"message": {"content": "All."}, "finish_reason": "stop"}], "usage": USAGE}
     api.handlers = [lambda _: httpx.Response(200, json=body)]
     events = ask(create(loop))
@@ -179,7 +189,7 @@ def test_a_server_that_does_not_stream_answers_whole(api: StandInApi, loop: Http
 
 @pytest.mark.parametrize("usage", [{"prompt_tokens": "many", "completion_tokens": -3}, [], {"prompt_tokens": -1}])
 @pytest.mark.parametrize("is_whole", [True, False])
-def test_an_answer_outlives_token_counts_that_cannot_be_read(
+def test_invalid_token_counts_do_not_fail_an_answer(
     api: StandInApi, loop: HttpLoop, usage: Any, is_whole: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = {"choices": [{"message": {"content": "All."}, "finish_reason": "stop"}], "usage": usage}
@@ -188,7 +198,7 @@ def test_an_answer_outlives_token_counts_that_cannot_be_read(
         lambda _: (
             httpx.Response(200, json=body)
             if is_whole
-            else streamed(chunk("All."), chunk(finish="stop"), counts, counts, DONE)
+            else stream_response(chunk("All."), chunk(finish="stop"), counts, counts, DONE)
         )
     ]
     completed = last(ask(create(loop)))
@@ -197,19 +207,19 @@ def test_an_answer_outlives_token_counts_that_cannot_be_read(
     assert caplog.text.count("Invalid token counts from lab") == 1
 
 
-def test_an_answer_may_be_empty_where_the_server_says_that_it_is_all(api: StandInApi, loop: HttpLoop) -> None:
-    api.handlers = [lambda _: streamed(chunk(finish="stop"), DONE)]
+def test_an_answer_may_be_empty_if_the_server_finishes_it(api: StandInApi, loop: HttpLoop) -> None:
+    api.handlers = [lambda _: stream_response(chunk(finish="stop"), DONE)]
 
     assert last(ask(create(loop))).text == ""
 
 
-def test_what_a_model_refuses_is_left_out_from_then_on(api: StandInApi, loop: HttpLoop) -> None:
+def test_a_parameter_that_a_model_rejects_is_not_sent_again(api: StandInApi, loop: HttpLoop) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if b"stream_options" in request.content:
-            return refusal(400, "Unrecognized request argument: stream_options")
+            return error_response(400, "Unrecognized request argument: stream_options")
         if b"max_tokens" in request.content:
-            return refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
-        return answered(request)
+            return error_response(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return respond(request)
 
     api.handlers = [answer]
     model, request = create(loop), ChatRequest(REQUEST.messages, GenerationParams(max_tokens=5))
@@ -222,11 +232,11 @@ def test_what_a_model_refuses_is_left_out_from_then_on(api: StandInApi, loop: Ht
 
 @given(st.binary(max_size=300), st.integers(1, 7))
 @settings(deadline=None)
-def test_nothing_that_is_sent_raises_anything_unexpected(raw: bytes, step: int) -> None:
+def test_no_bytes_from_a_server_raise_an_unexpected_error(raw: bytes, step: int) -> None:
     async def read() -> None:
         async def pieces() -> AsyncIterator[bytes]:
-            for at in range(0, len(raw), step):
-                yield raw[at : at + step]
+            for start in range(0, len(raw), step):
+                yield raw[start : start + step]
 
         async for data in read_events(pieces()):
             assert data is None or "\n\n" not in data
@@ -238,11 +248,12 @@ def test_nothing_that_is_sent_raises_anything_unexpected(raw: bytes, step: int) 
 
 @given(
     st.recursive(
-        st.none() | st.integers() | st.text(max_size=9), lambda one: st.dictionaries(KEYS, one) | st.lists(one)
+        st.none() | st.integers() | st.text(max_size=9),
+        lambda children: st.dictionaries(KEYS, children) | st.lists(children),
     )
 )
 @settings(deadline=None)
-def test_whatever_json_a_server_sends_is_a_chunk_or_malformed(data: object) -> None:
+def test_any_json_is_a_chunk_or_malformed(data: object) -> None:
     with contextlib.suppress(MalformedError):
         chunk = parse_chunk(json.dumps(data))
         assert isinstance(chunk.choice.delta.text, str)
@@ -296,25 +307,40 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
     "dropped": (_broken(httpx.RemoteProtocolError("Server disconnected")), "remote_cut", "complete", 3),
     "reset at once": (_broken(httpx.ReadError("")), "remote_cut", "complete", 3),
     "no HTTP": (_broken(httpx.RemoteProtocolError("illegal request line")), "remote_malformed", "request line", 1),
-    "wrong key": (lambda _: refusal(401, f"Incorrect API key: {KEY}"), "remote_key_refused", "Incorrect API key: …", 1),
-    "forbidden": (lambda _: refusal(403), "remote_key_refused", "lab", 1),
-    "no model": (lambda _: refusal(404, "The model m does not exist"), "remote_no_model", "does not exist", 1),
+    "wrong key": (
+        lambda _: error_response(401, f"Incorrect API key: {KEY}"),
+        "remote_key_refused",
+        "Incorrect API key: …",
+        1,
+    ),
+    "forbidden": (lambda _: error_response(403), "remote_key_refused", "lab", 1),
+    "no model": (lambda _: error_response(404, "The model m does not exist"), "remote_no_model", "does not exist", 1),
     "no page": (lambda _: httpx.Response(404, text="<html>"), "remote_no_model", "status 404", 1),
-    "limit": (lambda _: refusal(429, "slow down"), "remote_rate_limited", "in a while", 3),
-    "long limit": (lambda _: refusal(429, "", **{"retry-after": "70"}), "remote_rate_limited_for", "in 70 s", 1),
-    "broken": (lambda _: refusal(500, "CUDA out of memory"), "remote_failed", "CUDA out of memory", 1),
-    "loading": (lambda _: refusal(503, "Loading model"), "remote_failed", "Loading model", 3),
-    "overloaded": (lambda _: refusal(503, "", **{"retry-after": "300"}), "remote_rate_limited_for", "in 300 s", 1),
-    "limit until": (lambda _: refusal(429, "", **{"retry-after": _in_an_hour()}), "remote_rate_limited_for", " s.", 1),
-    "limit of old": (lambda _: refusal(429, "", **{"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}), *LIMITED),
-    "bad limit": (lambda _: refusal(429, "", **{"retry-after": "Wed, 99 Oct 99999 07:28"}), *LIMITED),
+    "limit": (lambda _: error_response(429, "slow down"), "remote_rate_limited", "in a while", 3),
+    "long limit": (lambda _: error_response(429, "", **{"retry-after": "70"}), "remote_rate_limited_for", "in 70 s", 1),
+    "broken": (lambda _: error_response(500, "CUDA out of memory"), "remote_failed", "CUDA out of memory", 1),
+    "loading": (lambda _: error_response(503, "Loading model"), "remote_failed", "Loading model", 3),
+    "overloaded": (
+        lambda _: error_response(503, "", **{"retry-after": "300"}),
+        "remote_rate_limited_for",
+        "in 300 s",
+        1,
+    ),
+    "limit until": (
+        lambda _: error_response(429, "", **{"retry-after": _in_an_hour()}),
+        "remote_rate_limited_for",
+        " s.",
+        1,
+    ),
+    "limit of old": (lambda _: error_response(429, "", **{"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}), *LIMITED),
+    "bad limit": (lambda _: error_response(429, "", **{"retry-after": "Wed, 99 Oct 99999 07:28"}), *LIMITED),
     "control characters": (
-        lambda _: refusal(500, "a\r\nb\x1b[31m\u202ec\u2028\0d"),
+        lambda _: error_response(500, "a\r\nb\x1b[31m\u202ec\u2028\0d"),
         "remote_failed",
         "a b [31m c d",
         1,
     ),
-    "context": (lambda _: refusal(400, "maximum context length is 4096 tokens"), "remote_context", "4096", 1),
+    "context": (lambda _: error_response(400, "maximum context length is 4096 tokens"), "remote_context", "4096", 1),
     "field": (lambda _: httpx.Response(422, json={"detail": "bad seed"}), "remote_refused", "bad seed", 1),
     "redirect": (
         lambda _: httpx.Response(302, headers={"location": "http://169.254.169.254/"}),
@@ -340,18 +366,28 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
         "status 500",
         1,
     ),
-    "half a line": (lambda _: streamed(chunk("Hel"), 'data: {"choi'), "remote_cut", "complete", 1),
-    "half a line at once": (lambda _: streamed('data: {"choi'), "remote_cut", "complete", 1),
-    "no json": (lambda _: streamed(event("{oops")), "remote_malformed", "Check the address", 1),
-    "no choices": (lambda _: streamed(event({"id": 1})), "remote_malformed", "no choices", 1),
-    "endless line": (lambda _: streamed(*[b"data: " + b"x" * 5_000_000]), "remote_malformed", "too long", 1),
-    "endless body": (lambda _: refusal(400, "x" * 5_000_000), "remote_malformed", "too long", 1),
-    "endless answer": (lambda _: streamed(*[chunk("x" * 900_000)] * 5), "remote_malformed", "does not end", 1),
-    "cut": (lambda _: streamed(chunk("Hel")), "remote_cut", "complete", 1),
-    "reset": (lambda _: streamed(chunk("Hel"), httpx.ReadError("")), "remote_cut", "complete", 1),
-    "late error": (lambda _: streamed(chunk("Hel"), event({"error": {"message": "died"}})), "remote_failed", "died", 1),
-    "tool": (lambda _: streamed(chunk(tool_calls=[], finish="tool_calls"), DONE), "remote_tool_call", "no tools", 1),
-    "done": (lambda _: streamed(DONE), "remote_no_text", "without any text", 1),
+    "half a line": (lambda _: stream_response(chunk("Hel"), 'data: {"choi'), "remote_cut", "complete", 1),
+    "half a line at once": (lambda _: stream_response('data: {"choi'), "remote_cut", "complete", 1),
+    "no json": (lambda _: stream_response(event("{oops")), "remote_malformed", "Check the address", 1),
+    "no choices": (lambda _: stream_response(event({"id": 1})), "remote_malformed", "no choices", 1),
+    "endless line": (lambda _: stream_response(*[b"data: " + b"x" * 5_000_000]), "remote_malformed", "too long", 1),
+    "endless body": (lambda _: error_response(400, "x" * 5_000_000), "remote_malformed", "too long", 1),
+    "endless answer": (lambda _: stream_response(*[chunk("x" * 900_000)] * 5), "remote_malformed", "does not end", 1),
+    "cut": (lambda _: stream_response(chunk("Hel")), "remote_cut", "complete", 1),
+    "reset": (lambda _: stream_response(chunk("Hel"), httpx.ReadError("")), "remote_cut", "complete", 1),
+    "late error": (
+        lambda _: stream_response(chunk("Hel"), event({"error": {"message": "died"}})),
+        "remote_failed",
+        "died",
+        1,
+    ),
+    "tool": (
+        lambda _: stream_response(chunk(tool_calls=[], finish="tool_calls"), DONE),
+        "remote_tool_call",
+        "no tools",
+        1,
+    ),
+    "done": (lambda _: stream_response(DONE), "remote_no_text", "without any text", 1),
     "whole tool": (
         lambda _: httpx.Response(
             200, json={"choices": [{"message": {"content": None, "tool_calls": [{}]}, "finish_reason": "tool_calls"}]}
@@ -360,12 +396,12 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
         "no tools",
         1,
     ),
-    "filter": (lambda _: streamed(chunk("Hel"), chunk(finish="content_filter")), "remote_filtered", "filter", 1),
+    "filter": (lambda _: stream_response(chunk("Hel"), chunk(finish="content_filter")), "remote_filtered", "filter", 1),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_is_one_sentence_that_holds_no_key(
+def test_a_failure_is_one_sentence_without_the_key(
     api: StandInApi, loop: HttpLoop, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler, code, words, attempts = FAILURES[name]
@@ -384,19 +420,23 @@ def test_a_failure_is_one_sentence_that_holds_no_key(
 
 
 def test_a_failure_before_the_first_token_is_retried(api: StandInApi, loop: HttpLoop) -> None:
-    api.handlers = [_caused(ConnectionRefusedError()), lambda _: refusal(503, "", **{"retry-after": "0"}), answered]
+    api.handlers = [
+        _caused(ConnectionRefusedError()),
+        lambda _: error_response(503, "", **{"retry-after": "0"}),
+        respond,
+    ]
 
     assert last(ask(create(loop))).text == "Hello there."
     assert len(api.requests) == 3
 
 
-def test_a_silent_server_is_given_up(api: StandInApi, loop: HttpLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(api: StandInApi, loop: HttpLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_model, "_SILENT_SECONDS", 0.05)
     monkeypatch.setattr(remote_model, "_LAST_SECONDS", 0.05)
     stream = Stream(chunk("Hel"), hangs=True)
     api.handlers = [
-        lambda _: streamed(stream=stream),
-        lambda _: streamed(stream=Stream(chunk("Hi", finish="stop"), hangs=True)),
+        lambda _: stream_response(stream=stream),
+        lambda _: stream_response(stream=Stream(chunk("Hi", finish="stop"), hangs=True)),
     ]
 
     with pytest.raises(UserError, match="has sent nothing"):
@@ -408,11 +448,11 @@ def test_a_silent_server_is_given_up(api: StandInApi, loop: HttpLoop, monkeypatc
 @pytest.mark.parametrize("has_begun", [True, False])
 def test_stop_closes_the_connection(api: StandInApi, loop: HttpLoop, has_begun: bool) -> None:
     stream = Stream(*([chunk("Hel")] if has_begun else []), hangs=True)
-    asked = threading.Event()
+    is_requested = threading.Event()
 
     def answer(_: httpx.Request) -> httpx.Response:
-        asked.set()
-        return streamed(stream=stream)
+        is_requested.set()
+        return stream_response(stream=stream)
 
     api.handlers = [answer]
     cancel = CancelToken()
@@ -421,11 +461,11 @@ def test_stop_closes_the_connection(api: StandInApi, loop: HttpLoop, has_begun: 
         assert next(events) == TextDelta("Hel")
     else:
 
-        def stop_once_asked() -> None:
-            assert asked.wait(TIMEOUT)
+        def stop_once_requested() -> None:
+            assert is_requested.wait(TIMEOUT)
             cancel.set()
 
-        threading.Thread(target=stop_once_asked).start()
+        threading.Thread(target=stop_once_requested).start()
     stopped_at = time.monotonic()
     if has_begun:
         cancel.set()
@@ -437,9 +477,9 @@ def test_stop_closes_the_connection(api: StandInApi, loop: HttpLoop, has_begun: 
     assert time.monotonic() - stopped_at < TIMEOUT
 
 
-def test_a_reader_that_leaves_closes_the_connection(api: StandInApi, loop: HttpLoop) -> None:
+def test_closing_the_events_closes_the_connection(api: StandInApi, loop: HttpLoop) -> None:
     stream = Stream(chunk("Hel"), hangs=True)
-    api.handlers = [lambda _: streamed(stream=stream)]
+    api.handlers = [lambda _: stream_response(stream=stream)]
     events = create(loop).answer(REQUEST, CancelToken())
     next(events)
     events.close()  # type: ignore[attr-defined]  # it is a generator
@@ -448,14 +488,14 @@ def test_a_reader_that_leaves_closes_the_connection(api: StandInApi, loop: HttpL
 
 
 def test_an_answer_ends_at_its_time_limit(api: StandInApi, loop: HttpLoop) -> None:
-    api.handlers = [lambda _: streamed(stream=Stream(chunk("Hel"), hangs=True))]
+    api.handlers = [lambda _: stream_response(stream=Stream(chunk("Hel"), hangs=True))]
     completed = last(ask(create(loop), ChatRequest(REQUEST.messages, time_limit=0.05)))
 
     assert (completed.text, completed.finish_reason) == ("Hel", "timeout")
 
 
 def test_more_answers_than_allowed_are_refused(api: StandInApi, loop: HttpLoop) -> None:
-    api.handlers = [lambda _: streamed(stream=Stream(chunk("Hel"), hangs=True))]
+    api.handlers = [lambda _: stream_response(stream=Stream(chunk("Hel"), hangs=True))]
     model = create(loop)
     running = [model.answer(REQUEST, CancelToken()) for _ in range(2)]
     for events in running:
@@ -465,13 +505,13 @@ def test_more_answers_than_allowed_are_refused(api: StandInApi, loop: HttpLoop) 
         ask(model)
     running[0].close()  # type: ignore[attr-defined]  # it is a generator
     next(events := model.answer(REQUEST, CancelToken()))
-    for one in (events, running[1]):
-        one.close()  # type: ignore[attr-defined]
+    for open_events in (events, running[1]):
+        open_events.close()  # type: ignore[attr-defined]
 
 
-def test_closing_the_app_ends_what_is_asked(api: StandInApi) -> None:
+def test_closing_the_app_ends_requests_in_progress(api: StandInApi) -> None:
     loop = api.open_loop()
-    api.handlers = [lambda _: streamed(stream=Stream(chunk("Hel"), hangs=True))]
+    api.handlers = [lambda _: stream_response(stream=Stream(chunk("Hel"), hangs=True))]
     events = create(loop).answer(REQUEST, CancelToken())
     next(events)
     loop.close()
