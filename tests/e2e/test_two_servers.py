@@ -200,13 +200,35 @@ def test_only_one_server_at_a_time_sets_up_the_store(deployment: Deployment, tmp
     assert active_counts == [1, 1]
 
 
-def test_users_of_a_failed_server_fail_over_to_the_other(deployment: Deployment) -> None:
+def test_users_of_a_failed_server_fail_over_to_the_other(deployment: Deployment, tmp_path: Path) -> None:
     cookies = _find_cookies(deployment)
-    os.kill(deployment.servers[1].process.pid, signal.SIGKILL)
-    deployment.servers[1].process.wait()
+    with running_caddy(tmp_path, deployment.addresses) as caddy:
+        caddy_cookies = _collect_caddy_cookies(caddy)
+        os.kill(deployment.servers[1].process.pid, signal.SIGKILL)
+        deployment.servers[1].process.wait()
 
-    with _connect(deployment.nginx, cookies[1]) as client:
-        assert client.get("").status_code == 200
-        assert deployment.nginx.upstreams("GET")[-1].endswith(deployment.addresses[0])
-        body = {"model": "scripted", "messages": [{"role": "user", "content": "Still there?"}]}
-        assert client.post("v1/chat/completions", json=body, headers=API_KEY_HEADERS).status_code == 200
+        with _connect(deployment.nginx, cookies[1]) as client:
+            assert client.get("").status_code == 200
+            assert deployment.nginx.upstreams("GET")[-1].endswith(deployment.addresses[0])
+            _ask_over_api(client)
+        for cookie in caddy_cookies:
+            with _connect(caddy, cookie) as client:
+                assert client.get("").status_code == 200
+                _ask_over_api(client)
+
+
+def _collect_caddy_cookies(caddy: Proxy) -> set[str]:
+    """Return the session-affinity cookies of both servers, which Caddy derives from their addresses."""
+    cookies = set[str]()
+    for _ in range(100):
+        with _connect(caddy) as client:
+            cookies.add(client.cookies["phi3_server"])
+        if len(cookies) == 2:
+            break
+    assert len(cookies) == 2
+    return cookies
+
+
+def _ask_over_api(client: httpx.Client) -> None:
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "Still there?"}]}
+    assert client.post("v1/chat/completions", json=body, headers=API_KEY_HEADERS).status_code == 200
