@@ -93,7 +93,7 @@ class SegmentRunner:
             if any(name not in step.carried for name in segment.carried):
                 # The last outputs bound, since only a segment that carries nothing has the logits.
                 step.carried |= zip(segment.carried, binding.get_outputs()[-len(segment.carried) :], strict=True)
-        self._idle_steps = [*self._idle_steps[1 - _MAX_IDLE_STEPS :], step]
+        self._keep_step(step)
 
     def _take_step(self, inputs: dict[str, Any]) -> "_Step":
         """Return the tensors of a step with these inputs: those of an earlier step of the same shape, unless it is suspended."""
@@ -104,9 +104,15 @@ class SegmentRunner:
                 for name, array in inputs.items():
                     np.copyto(step.inputs[name], array)
                 return step
-        return _Step(
-            {name: array.copy() for name, array in inputs.items()}, shapes
-        )  # contiguous, else onnxruntime would copy
+        return _Step({name: array.copy() for name, array in inputs.items()}, shapes)  # contiguous: bound without a copy
+
+    def _keep_step(self, step: "_Step") -> None:
+        """Keep the tensors of a finished step for reuse, and free those of the least recently used one if there are too many."""
+        self._idle_steps.append(step)
+        if len(self._idle_steps) > _MAX_IDLE_STEPS:
+            freed = self._idle_steps.pop(0)
+            for segment in self._segments:
+                segment.bindings = {rows: bound for rows, bound in segment.bindings.items() if bound.step is not freed}
 
     def _bind(self, segment: "_Segment", first: int, count: int, step: "_Step") -> Any:
         """Bind a step's tensors, and the keys and values of these rows, which are read and written in place."""
@@ -118,7 +124,7 @@ class SegmentRunner:
                     rows = tensor[first : first + count]
                     for bind, prefix in ((bound.binding.bind_input, _PAST), (bound.binding.bind_output, _PRESENT)):
                         bind(f"{prefix}{name}", "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
-        if bound.step is not step:
+        if bound.step is not step or bound.allocates:
             segment.bind_step(bound, step)
         return bound.binding
 
@@ -136,10 +142,12 @@ class _Step:
 
 @dataclass
 class _Binding:
-    """The keys and values of some rows, bound to a session; also the tensors of `step`, unless it is None."""
+    """The keys and values of some rows, bound to a session, and the tensors of the last step on them."""
 
     binding: Any
     step: _Step | None = None
+    allocates: bool = False
+    """Whether onnxruntime allocates some of the carried tensors, since they were never computed."""
 
 
 class _Segment:
@@ -155,20 +163,19 @@ class _Segment:
         """By first row and number of rows."""
 
     def bind_step(self, bound: _Binding, step: _Step) -> None:
-        """Bind a step's tensors; onnxruntime allocates carried ones that were never computed."""
+        """Bind a step's tensors."""
         for name in self.inputs:
             if name in step.carried:
                 bound.binding.bind_ortvalue_input(name, step.carried[name])
             elif name in step.inputs:
                 bound.binding.bind_cpu_input(name, step.inputs[name])
-        is_complete = True
         for name in self.carried:
             if name in step.carried:
                 bound.binding.bind_ortvalue_output(name, step.carried[name])
             else:
                 bound.binding.bind_output(name, "cpu")
-                is_complete = False
-        bound.step = step if is_complete else None
+        bound.step = step
+        bound.allocates = any(name not in step.carried for name in self.carried)
 
 
 def _open(model: bytes | Path, options: Any) -> Any:

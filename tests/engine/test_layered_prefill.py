@@ -113,6 +113,18 @@ def test_a_suspended_step_keeps_its_tensors(tiny_onnx: Path) -> None:
         np.testing.assert_array_equal(end.value.value, logits)
 
 
+def test_only_a_few_steps_keep_their_tensors(tiny_onnx: Path) -> None:
+    """Each chunk has another length, and each row is prefilled by some of them."""
+    engine = open_batched(tiny_onnx)
+    for row in allocate_prefilled(engine, 6):
+        for length in range(2, 12):
+            engine.prefill(row, random_ids(length, length))
+    runner = engine._runner
+    bound = {id(binding.step) for segment in runner._segments for binding in segment.bindings.values()}
+    assert bound <= {id(step) for step in runner._idle_steps}
+    assert len(runner._idle_steps) == 4
+
+
 def allocate_prefilled(engine: BatchedEngine, count: int) -> list[Row]:
     """Allocate rows with prompts of different lengths."""
     rows = [engine.allocate(200) for _ in range(count)]

@@ -101,7 +101,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/segment_runner.py": frozenset(
         {
-            "19a2cdb0af034ae794ccaa4ae291faa5a46c2abb2a64b5c40b6d64b1dbf97dc3",  # this release
+            "ee0df0c12a4dd5c0ae3ca12e842fa659de07e6f97b00409535b88539d3974bcc",  # this release
             "a777f3f93355f8302f9f558e55973985fa5625f0fb02641220b4212fd204fa77",
             "c59245bb8ea2a46a5b9aa3ef2f494b822013f86544321db7f872ad0913025d60",
         }
