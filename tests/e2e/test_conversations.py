@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, NewVisitor, OpenPage, open_chat
-from tests.support.chat_page import ChatPage
+from tests.support.chat_page import ANSWER, ChatPage
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
@@ -133,8 +133,8 @@ def test_a_long_chat_list_is_loaded_in_parts_and_works_at_its_end(open_page: Ope
     ]
     (tmp_path / "chats.json").write_text(json.dumps(chats), encoding="utf-8")
     chat.import_file(tmp_path / "chats.json")
+    expect(below.get_by_role("button")).to_have_text("30 more", timeout=ANSWER)
     expect(chat.chats).to_have_count(100)
-    expect(below.get_by_role("button")).to_have_text("30 more")
     first = chat.chats.first.inner_text()
     height = chat.chat_list.evaluate("list => list.scrollHeight")
 
