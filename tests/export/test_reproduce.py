@@ -1,4 +1,4 @@
-"""Reproduction programs: their constants equal what was sent, and no text becomes code."""
+"""Reproduction programs: their constants equal the recorded request, and no text becomes code."""
 
 import ast
 import platform
@@ -209,7 +209,9 @@ def test_the_header_lists_caveats() -> None:
     assert "200 prompt tokens were served from the app's KV cache" in _header_text(
         create_program(with_cached_tokens, CHAT)
     )
-    assert "KV cache" not in _header_text(create_program(with_cached_tokens, OURS)), "it reads again what was written"
+    assert "KV cache" not in _header_text(create_program(with_cached_tokens, OURS)), (
+        "the program prefills the earlier answer again"
+    )
 
 
 def test_the_header_names_model_time_and_versions() -> None:

@@ -325,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return None
 
     def _reset_connection(self) -> None:
-        """Deliver what was sent, then reset the connection."""
+        """Flush the bytes written so far, then reset the connection."""
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
