@@ -2,12 +2,11 @@
 
 import ast
 import pickletools
-import threading
+from contextlib import suppress
 
 ENGINE = "onnxruntime_genai"
 
-# Up to Python 3.11.4, parsing in two threads concurrently raises a SystemError (cpython#106905).
-_PARSING = threading.Lock()
+_PARSE_ATTEMPTS = 5
 
 # Removed in 0.6; older tutorials use it: `params.input_ids = …`, `generator.compute_logits()`, `model.generate(params)`.
 _ATTRIBUTES = ("input_ids",)
@@ -16,8 +15,7 @@ _METHODS = ("compute_logits",)
 
 def find_removed_api_in_source(source: str) -> list[str]:
     """Return the removed API that a Python file uses, sorted; empty if it does not import the engine. Raises SyntaxError."""
-    with _PARSING:
-        tree = ast.parse(source)
+    tree = _parse(source)
     if not any(_imports_engine(node) for node in ast.walk(tree)):
         return []
     models = {ast.unparse(target) for target in _model_variables(tree)}
@@ -38,6 +36,18 @@ def find_removed_api_in_pickle(pickled: bytes) -> list[str]:
     return sorted(
         [f".{name}" for name in _ATTRIBUTES if name in strings] + [f".{name}()" for name in _METHODS if name in strings]
     )
+
+
+def _parse(source: str) -> ast.Module:
+    """Parse Python source; retry if another thread or a finalizer has disturbed the parser.
+
+    Python 3.11 counts the depth of the tree that it builds per interpreter. If the garbage collector runs meanwhile, and what it
+    runs parses, too (formatting a traceback does), the counts differ at the end, which raises a SystemError.
+    """
+    for _ in range(_PARSE_ATTEMPTS - 1):
+        with suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
 
 
 def _imports_engine(node: ast.AST) -> bool:

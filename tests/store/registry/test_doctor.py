@@ -1,5 +1,6 @@
 """Diagnoses of real logged models whose stored files were changed."""
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -364,3 +365,21 @@ def test_code_is_parsed_by_several_threads_at_once() -> None:
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(find_removed_api_in_source, [source] * 12))
     assert found == [[".input_ids"]] * 12
+
+
+class _ParsesWhenCollected:
+    """Part of a reference cycle, so that the garbage collector deletes it, at any time."""
+
+    def __init__(self) -> None:
+        self._cycle = self
+
+    def __del__(self) -> None:
+        ast.parse("a + b * (c + d)")
+
+
+def test_code_is_parsed_while_the_garbage_collector_runs_something_that_parses() -> None:
+    source = _OLD_WRAPPER + "x = [1, (2, {3: 4})]\n" * 300
+    for _ in range(30):
+        for _ in range(20):
+            _ParsesWhenCollected()
+        assert ".input_ids" in find_removed_api_in_source(source)
