@@ -43,11 +43,18 @@ def isolated(file: Path, *command: str) -> list[str]:
     return [*_UNSHARE, sys.executable, "-m", __name__, str(file), *command]
 
 
-def is_possible() -> bool:
-    """Return whether this machine lets unprivileged users create network namespaces."""
-    trial = [*_UNSHARE, "ip", "-batch", "-"]
-    has_programs = all(map(shutil.which, ("unshare", "ip", "mount")))
-    return has_programs and subprocess.run(trial, input=_NETWORK, text=True, capture_output=True).returncode == 0
+def check_support() -> None:
+    """Check that this machine can isolate a command. Raise RuntimeError with the cure if it cannot."""
+    if missing := [name for name in ("unshare", "ip", "mount") if not shutil.which(name)]:
+        raise RuntimeError(f"Not found: {', '.join(missing)}. Install the packages util-linux, iproute2 and mount.")
+    trial = subprocess.run([*_UNSHARE, "ip", "-batch", "-"], input=_NETWORK, text=True, capture_output=True)
+    if trial.returncode:
+        raise RuntimeError(
+            f"No network namespace could be created: {trial.stderr.strip()}\n"
+            "Allow unprivileged user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1 "
+            "kernel.apparmor_restrict_unprivileged_userns=0 (a kernel has one of them, or neither); "
+            "in a container, --security-opt seccomp=unconfined."
+        )
 
 
 def find_destination(protocol: int, packet: bytes) -> str | None:
