@@ -77,6 +77,11 @@ class EventDrivenQueue(Queue):
     async def start_progress_updates(self) -> None:
         """Send no progress."""
 
+    @override
+    def compute_analytics_summary(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return an empty summary. Gradio computes it with pandas after each event, for a dashboard that is disabled."""
+        return {"functions": {}}
+
     def _start(self, events: list[Event], batch: bool, concurrency_id: str) -> None:
         """Run `events`, which have left their queue, as Gradio's own loop does."""
         self.active_jobs[self.active_jobs.index(None)] = events

@@ -8,8 +8,10 @@ from typing import Any
 import gradio as gr
 import pytest
 from fastapi import FastAPI
+from gradio.queueing import Queue
 
 from phi3_ui.ui.event_queue import EventDrivenQueue
+from tests.support.app_server import wait_until
 from tests.support.asgi_client import Client, run_app
 
 
@@ -21,6 +23,7 @@ class Calls:
         self.has_started = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
         self.looked = 0
+        self.queue: Queue
 
     def answer(self, text: str) -> str:
         self.started.append(text)
@@ -49,7 +52,7 @@ def _create_app(calls: Calls, limit: int | None) -> FastAPI:
     with gr.Blocks(analytics_enabled=False) as blocks:
         text, button = gr.Textbox(), gr.Button()
         button.click(calls.answer, text, text, concurrency_limit=limit)
-    queue = blocks._queue = EventDrivenQueue(blocks)
+    queue = calls.queue = blocks._queue = EventDrivenQueue(blocks)
     get_events = queue.get_events
 
     def count() -> Any:
@@ -103,3 +106,13 @@ def test_nothing_is_polled(client: Client, calls: Calls) -> None:
     calls.may_end.release(2)
     assert {_read_output(client, name) for name in ("first", "second")} == {"FIRST", "SECOND"}
     assert calls.looked <= 8  # at most twice for each arrival and each end
+
+
+def test_no_analytics_are_computed(client: Client, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+    monkeypatch.setattr(Queue, "_get_df", lambda records: computed.append(records))
+    _push(client, "first", "first")
+    calls.may_end.release()
+    assert _read_output(client, "first") == "FIRST"
+    wait_until(lambda: not calls.queue.event_ids_to_events)
+    assert computed == []
