@@ -39,10 +39,10 @@ def find_removed_api_in_pickle(pickled: bytes) -> list[str]:
 
 
 def _parse(source: str) -> ast.Module:
-    """Parse Python source; retry if another thread or a finalizer has disturbed the parser.
+    """Parse Python source. Raises SyntaxError.
 
-    Python 3.11 counts the depth of the tree that it builds per interpreter. If the garbage collector runs meanwhile, and what it
-    runs parses, too (formatting a traceback does), the counts differ at the end, which raises a SystemError.
+    Retries after a SystemError: Python 3.11 keeps the depth of the tree that it builds per interpreter. If a finalizer runs during
+    the parse and parses as well, as formatting a traceback does, or lets another thread do so, the depth is wrong at the end.
     """
     for _ in range(_PARSE_ATTEMPTS - 1):
         with suppress(SystemError):

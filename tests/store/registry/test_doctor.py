@@ -1,18 +1,13 @@
 """Diagnoses of real logged models whose stored files were changed."""
 
-import ast
-import contextlib
 import hashlib
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlflow.pyfunc.model import PythonModel
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
@@ -21,7 +16,6 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry import doctor
 from phi3_ui.store.registry.doctor import CODES, Diagnosis, diagnose
-from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 
@@ -322,64 +316,9 @@ def test_an_unreachable_store_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -
         diagnose("http://127.0.0.1:9", "m-none")
 
 
-@pytest.mark.parametrize(
-    ("source", "removed"),
-    [
-        ("import onnxruntime_genai as og\np = og.GeneratorParams(m)\np.input_ids = [1]", [".input_ids"]),
-        ("from onnxruntime_genai import Model\nm = Model('x')\nm.generate(p)", [".generate()"]),
-        ("import onnxruntime_genai\ngenerator.compute_logits()", [".compute_logits()"]),
-        ("import onnxruntime_genai as og\nx = tokens.input_ids\nother.generate(1)", []),
-        ("params.input_ids = [1]\nmodel.generate(params)", []),
-        (WRAPPER.read_text(), []),
-    ],
-)
-def test_only_removed_functions_of_the_engine_are_found(source: str, removed: list[str]) -> None:
-    assert find_removed_api_in_source(source) == removed
-
-
-@given(st.binary())
-def test_random_bytes_contain_no_removed_api(data: bytes) -> None:
-    assert find_removed_api_in_pickle(data) == []
-
-
-@given(st.text())
-def test_random_text_contains_no_removed_api_and_is_a_syntax_error_at_most(text: str) -> None:
-    with contextlib.suppress(SyntaxError, ValueError):
-        assert find_removed_api_in_source(text) == []
-
-
 @pytest.mark.parametrize("language", TEXTS)
 def test_every_finding_and_severity_has_a_text(language: str) -> None:
     assert [code for code in CODES if f"doctor.{code}" not in TEXTS[language]] == ["remote_failed"], (
         "it has the error's"
     )
     assert [severity for severity in set(CODES.values()) if f"doctor.severity.{severity}" not in TEXTS[language]] == []
-
-
-def test_code_is_parsed_by_several_threads_at_once() -> None:
-    source = (
-        "import onnxruntime_genai as og\n"
-        + "x = [1, (2, {3: 4})]\n" * 3000
-        + "params = og.GeneratorParams(m)\nparams.input_ids = 1\n"
-    )
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(find_removed_api_in_source, [source] * 12))
-    assert found == [[".input_ids"]] * 12
-
-
-class _ParsesWhenCollected:
-    """Part of a reference cycle, so that the garbage collector deletes it, at any time."""
-
-    def __init__(self) -> None:
-        self._cycle = self
-
-    def __del__(self) -> None:
-        ast.parse("a + b * (c + d)")
-
-
-def test_code_is_parsed_while_the_garbage_collector_runs_something_that_parses() -> None:
-    source = _OLD_WRAPPER + "x = [1, (2, {3: 4})]\n" * 300
-    for _ in range(30):
-        for _ in range(20):
-            _ParsesWhenCollected()
-        assert ".input_ids" in find_removed_api_in_source(source)
